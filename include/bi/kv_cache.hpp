@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/check.hpp"
+#include "bi/dtype.hpp"
+#include "bi/rope.hpp"
+#include "bi/status.hpp"
+
+BI_NAMESPACE_BEGIN
+
+// K and V of one layer in pages. Slot s is token s % page_size of page s / page_size; element d of head h lies at
+// k + page * k_page_stride + token * k_token_stride + h * k_head_stride + d. NHD and HND layouts differ in strides
+// only. V's strides default to K's.
+template <class T>
+struct paged_cache {
+  T* k = nullptr;
+  T* v = nullptr;
+  std::int64_t num_pages = 0;
+  std::int64_t page_size = 16;       // tokens, any size >= 1
+  std::int64_t heads = 0;            // KV heads
+  std::int64_t head_dim = 0;
+  std::int64_t k_page_stride = 0;    // elements, 0: page_size * token stride
+  std::int64_t k_token_stride = 0;   // 0: heads * head_dim
+  std::int64_t k_head_stride = 0;    // 0: head_dim
+  std::int64_t v_page_stride = 0;    // 0: K's
+  std::int64_t v_token_stride = 0;
+  std::int64_t v_head_stride = 0;
+};
+
+// The strides with their defaults filled in.
+struct cache_strides {
+  std::int64_t page = 0, token = 0, head = 0;
+};
+template <class T>
+BI_HD cache_strides k_strides(const paged_cache<T>& c) {
+  cache_strides s;
+  s.head = c.k_head_stride != 0 ? c.k_head_stride : c.head_dim;
+  s.token = c.k_token_stride != 0 ? c.k_token_stride : c.heads * c.head_dim;
+  s.page = c.k_page_stride != 0 ? c.k_page_stride : c.page_size * s.token;
+  return s;
+}
+template <class T>
+BI_HD cache_strides v_strides(const paged_cache<T>& c) {
+  const cache_strides k = k_strides(c);
+  cache_strides s;
+  s.head = c.v_head_stride != 0 ? c.v_head_stride : k.head;
+  s.token = c.v_token_stride != 0 ? c.v_token_stride : k.token;
+  s.page = c.v_page_stride != 0 ? c.v_page_stride : k.page;
+  return s;
+}
+
+// A view is the ordered list of KV tokens that a request's rows see; view index j counts in that list, whatever the
+// storage. Three ways to write one view per request; all arrays are read on the device.
+struct page_table {
+  const std::int32_t* pages = nullptr;  // page of view index j: pages[request * row_stride + j / page_size]
+  std::int64_t row_stride = 0;          // entries a request, at least ceil(len / page_size)
+};
+struct page_csr {
+  const std::int32_t* pages = nullptr;  // page of view index j: pages[start[request] + j / page_size]
+  const std::int32_t* start = nullptr;  // [requests + 1]
+};
+struct kv_run {
+  std::int32_t slot = 0;    // first slot
+  std::int32_t length = 0;  // consecutive slots, >= 0
+};
+struct run_list {
+  const kv_run* runs = nullptr;         // the runs of a request, in order: runs[start[request] .. start[request + 1])
+  const std::int32_t* start = nullptr;  // [requests + 1]
+};
+
+enum class view_kind : std::uint8_t { none, page_table, page_csr, run_list };
+
+struct kv_view {
+  view_kind kind = view_kind::none;
+  page_table table;
+  page_csr csr;
+  run_list runs;
+
+  kv_view() = default;
+  kv_view(const page_table& t) : kind(view_kind::page_table), table(t) {}  // NOLINT: implicit on purpose
+  kv_view(const page_csr& c) : kind(view_kind::page_csr), csr(c) {}        // NOLINT
+  kv_view(const run_list& r) : kind(view_kind::run_list), runs(r) {}       // NOLINT
+};
+
+// Writes the K and V of new tokens into their slots, once, before attention reads them. With norm_weight K is
+// normalised per head (rms_norm contract), with a table it is rotated (rope contract): the bytes of qk_norm, rope and
+// a plain append run one after another. slot[t] < 0 marks padding: nothing is read or written. No workspace.
+template <class T>
+struct kv_append_args {
+  paged_cache<T> cache;
+  const T* k = nullptr;             // [tokens, heads, head_dim]
+  std::int64_t k_token_stride = 0;  // elements, 0: heads * head_dim
+  std::int64_t k_head_stride = 0;   // 0: head_dim
+  const T* v = nullptr;
+  std::int64_t v_token_stride = 0;  // 0: K's
+  std::int64_t v_head_stride = 0;   // 0: K's
+  const std::int64_t* slot = nullptr;  // [tokens], distinct where not negative
+  std::int64_t tokens = 0;
+  const T* norm_weight = nullptr;   // [head_dim], null: no norm
+  float norm_eps = 1e-6f;
+  const std::int32_t* position = nullptr;  // [tokens], required with a table
+  rope_table table;                 // cos == nullptr: no rotation
+};
+
+template <class T>
+checker& check_cache(checker& c, const paged_cache<T>& p) {
+  constexpr std::int64_t bytes = sizeof(T);
+  c.at_least("cache.num_pages", p.num_pages, 0).at_least("cache.page_size", p.page_size, 1);
+  c.at_least("cache.heads", p.heads, 1);
+  c.at_least("cache.head_dim", p.head_dim, 1);
+  constexpr std::int64_t large = std::int64_t{1} << 31;
+  c.at_most("cache.num_pages", p.num_pages, large).at_most("cache.page_size", p.page_size, large);
+  c.at_most("cache.heads", p.heads, large).at_most("cache.head_dim", p.head_dim, large);
+  if (!c.ok()) return c;
+  const cache_strides k = k_strides(p), v = v_strides(p);
+  for (const auto* s : {&k, &v}) {
+    const bool is_k = s == &k;
+    c.at_least(is_k ? "cache.k_head_stride" : "cache.v_head_stride", s->head, p.head_dim, "head_dim");
+    c.at_least(is_k ? "cache.k_token_stride" : "cache.v_token_stride", s->token, p.head_dim, "head_dim");
+    c.stride(is_k ? "cache.k_page_stride" : "cache.v_page_stride", s->page, p.head_dim, "head_dim", p.num_pages, bytes);
+    c.stride(is_k ? "cache.k_token_stride" : "cache.v_token_stride", s->token, p.head_dim, "head_dim", p.page_size,
+             bytes);
+    c.stride(is_k ? "cache.k_head_stride" : "cache.v_head_stride", s->head, p.head_dim, "head_dim", p.heads, bytes);
+  }
+  c.pointer("cache.k", p.k).pointer("cache.v", p.v);
+  return c;
+}
+
+template <class T>
+status check(const kv_append_args<T>& a) {
+  checker c("kv_append");
+  c.at_least("tokens", a.tokens, 0);
+  if (!c.ok() || a.tokens == 0) return c.result();
+  check_cache(c, a.cache);
+  if (!c.ok()) return c.result();
+  constexpr std::int64_t bytes = sizeof(T);
+  const std::int64_t heads = a.cache.heads, dim = a.cache.head_dim;
+  const std::int64_t k_head = a.k_head_stride == 0 ? dim : a.k_head_stride;
+  const std::int64_t v_head = a.v_head_stride == 0 ? k_head : a.v_head_stride;
+  const std::int64_t k_token = a.k_token_stride == 0 ? heads * dim : a.k_token_stride;
+  const std::int64_t v_token = a.v_token_stride == 0 ? k_token : a.v_token_stride;
+  c.stride("k_head_stride", k_head, dim, "head_dim", heads, bytes);
+  c.stride("v_head_stride", v_head, dim, "head_dim", heads, bytes);
+  if (!c.ok()) return c.result();
+  c.stride("k_token_stride", k_token, (heads - 1) * k_head + dim, "the width of one token's heads", a.tokens, bytes);
+  c.stride("v_token_stride", v_token, (heads - 1) * v_head + dim, "the width of one token's heads", a.tokens, bytes);
+  c.pointer("k", a.k).pointer("v", a.v).pointer("slot", a.slot).optional_pointer("norm_weight", a.norm_weight);
+  c.real("norm_eps", a.norm_eps, is_finite(a.norm_eps) && !less(a.norm_eps, 0.0f), "finite and at least 0");
+  if (a.table.cos != nullptr || a.table.sin != nullptr) {
+    check_rope_table(c, a.table, dim);
+    c.pointer("position", a.position);
+  }
+  return c.result();
+}
+
+BI_NAMESPACE_END
