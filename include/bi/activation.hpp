@@ -5,37 +5,38 @@
 #include <cstdint>
 
 #include "bi/check.hpp"
+#include "bi/contract/activation.hpp"
 #include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
 BI_NAMESPACE_BEGIN
 
-// Elementwise operations: every element is computed alone, by the same code in every lane.
-// Contract: contract::activation_draft (bi/contract/activation.hpp).
+// Elementwise operations: every element is computed alone, by the same code in every lane. T is bf16, fp16 or float.
+// No workspace. Contract: contract::activation_draft (bi/contract/activation.hpp).
 
-enum class gate_function : std::uint8_t { silu, gelu, gelu_tanh };
-
-// out[r, j] = f(gate[r, j]) * up[r, j], rounded once. Gate and up are separate arrays, halves of one array
-// (up = gate + cols), or interleaved columns (up = gate + 1, column_step = 2).
-// T is bf16, fp16 or float. Allowed alias: out == gate or out == up when column_step is 1 and the strides are equal.
+// out[r, j] = f(gate[r, j]) * up[r, j], rounded once; f is that of the call: silu_mul, gelu_mul or gelu_tanh_mul.
+// Gate and up are separate arrays, halves of one array (up = gate + cols), or interleaved columns (up = gate + 1,
+// column_step = 2), and may overlap each other.
+// Allowed aliases: out == gate or out == up when column_step is 1 and the strides are equal. Rows of out may lie between
+// rows of the other operand, as when out is the gate half of one array.
 template <class T>
 struct gate_mul_args {
   const T* gate = nullptr;
   std::int64_t gate_stride = 0;  // elements between rows, 0: cols * column_step
   const T* up = nullptr;
-  std::int64_t up_stride = 0;
+  std::int64_t up_stride = 0;    // 0: cols * column_step
   std::int64_t column_step = 1;  // elements between columns of gate and up
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  T* out = nullptr;  // [rows, cols]
-  std::int64_t out_stride = 0;
+  T* out = nullptr;             // [rows, cols]
+  std::int64_t out_stride = 0;  // 0: cols
 };
 
 // out[r, j] = x[r, j] + y[r, j], rounded once. Allowed aliases: out == x, out == y with the same stride.
 template <class T>
 struct add_args {
-  const T* x = nullptr;
-  std::int64_t x_stride = 0;
+  const T* x = nullptr;       // [rows, cols]
+  std::int64_t x_stride = 0;  // elements between rows, 0: cols
   const T* y = nullptr;
   std::int64_t y_stride = 0;
   std::int64_t rows = 0;
@@ -44,30 +45,61 @@ struct add_args {
   std::int64_t out_stride = 0;
 };
 
+// out[r] = table[id[r]], bit by bit. id[r] < 0 marks padding: row r is not written. An id of table_rows or more is the
+// caller's mistake: the reference refuses the call, kernels take it for padding. No aliases.
+template <class T>
+struct embedding_args {
+  const T* table = nullptr;       // [table_rows, cols]
+  std::int64_t table_stride = 0;  // elements between rows, 0: cols
+  std::int64_t table_rows = 0;
+  const std::int32_t* id = nullptr;  // [rows]
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  T* out = nullptr;  // [rows, cols]
+  std::int64_t out_stride = 0;
+};
+
+namespace activation_detail {
+// Rows of equal stride that may lie between one another's: no row of one meets a row of the other, at any index.
+inline bool rows_interleave(const void* a, std::int64_t a_bytes, const void* b, std::int64_t b_bytes,
+                            std::int64_t stride_bytes) {
+  const auto stride = static_cast<std::uintptr_t>(stride_bytes);
+  if (stride == 0) return false;
+  const std::uintptr_t x = reinterpret_cast<std::uintptr_t>(a) % stride;
+  const std::uintptr_t y = reinterpret_cast<std::uintptr_t>(b) % stride;
+  const std::uintptr_t from_a = y >= x ? y - x : y + (stride - x);
+  return from_a >= static_cast<std::uintptr_t>(a_bytes) && from_a + static_cast<std::uintptr_t>(b_bytes) <= stride;
+}
+}  // namespace activation_detail
+
 template <class T>
 status check(const gate_mul_args<T>& a, const char* operation = "silu_mul") {
   checker c(operation);
-  c.at_least("rows", a.rows, 0).at_least("cols", a.cols, 0).at_least("column_step", a.column_step, 1);
   constexpr std::int64_t bytes = sizeof(T);
-  std::int64_t width = 0;
-  if (c.ok() && a.cols > 0) {
-    if (__builtin_mul_overflow(a.cols - 1, a.column_step, &width)) c.fail(error::overflow, "column_step", a.column_step);
-    width += 1;
+  c.at_least("rows", a.rows, 0).at_least("cols", a.cols, 0).at_least("column_step", a.column_step, 1);
+  std::int64_t dense = 0;
+  if (c.ok() && __builtin_mul_overflow(a.cols, a.column_step, &dense)) {
+    c.fail(error::overflow, "column_step", a.column_step);
   }
   if (!c.ok()) return c.result();
-  const std::int64_t dense = a.column_step == 1 ? a.cols : a.cols * a.column_step;
-  const auto in_stride = [&](std::int64_t s) { return s == 0 ? dense : s; };
-  c.stride("gate_stride", in_stride(a.gate_stride), width, "the row's width", a.rows, bytes);
-  c.stride("up_stride", in_stride(a.up_stride), width, "the row's width", a.rows, bytes);
+  const std::int64_t width = a.cols == 0 ? 0 : dense - a.column_step + 1;
+  const auto in = [&](std::int64_t stride) { return stride == 0 ? dense : stride; };
+  c.stride("gate_stride", in(a.gate_stride), width, "the width of a row", a.rows, bytes);
+  c.stride("up_stride", in(a.up_stride), width, "the width of a row", a.rows, bytes);
   c.stride("out_stride", a.out_stride, a.cols, "cols", a.rows, bytes);
   if (!c.ok() || a.rows == 0 || a.cols == 0) return c.result();
   c.pointer("gate", a.gate).pointer("up", a.up).pointer("out", a.out);
   const std::int64_t out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
   const std::int64_t out_bytes = span_bytes(a.rows, out_stride, a.cols, bytes);
-  c.disjoint("out", a.out, out_bytes, "gate", a.gate, span_bytes(a.rows, in_stride(a.gate_stride), width, bytes),
-             a.column_step == 1 && in_stride(a.gate_stride) == out_stride);
-  c.disjoint("out", a.out, out_bytes, "up", a.up, span_bytes(a.rows, in_stride(a.up_stride), width, bytes),
-             a.column_step == 1 && in_stride(a.up_stride) == out_stride);
+  const auto apart = [&](const char* name, const T* p, std::int64_t stride) {
+    const bool same_rows = a.rows == 1 || stride == out_stride;
+    if (same_rows && activation_detail::rows_interleave(a.out, a.cols * bytes, p, width * bytes, stride * bytes))
+      return;
+    c.disjoint("out", a.out, out_bytes, name, p, span_bytes(a.rows, stride, width, bytes),
+               a.column_step == 1 && same_rows);
+  };
+  apart("gate", a.gate, in(a.gate_stride));
+  apart("up", a.up, in(a.up_stride));
   return c.result();
 }
 
@@ -81,13 +113,42 @@ status check(const add_args<T>& a) {
   c.stride("out_stride", a.out_stride, a.cols, "cols", a.rows, bytes);
   if (!c.ok() || a.rows == 0 || a.cols == 0) return c.result();
   c.pointer("x", a.x).pointer("y", a.y).pointer("out", a.out);
-  const auto eff = [&](std::int64_t s) { return s == 0 ? a.cols : s; };
+  const auto same = [&](std::int64_t stride) {
+    return a.rows == 1 || (stride == 0 ? a.cols : stride) == (a.out_stride == 0 ? a.cols : a.out_stride);
+  };
   const std::int64_t out_bytes = span_bytes(a.rows, a.out_stride, a.cols, bytes);
-  c.disjoint("out", a.out, out_bytes, "x", a.x, span_bytes(a.rows, a.x_stride, a.cols, bytes),
-             eff(a.x_stride) == eff(a.out_stride));
-  c.disjoint("out", a.out, out_bytes, "y", a.y, span_bytes(a.rows, a.y_stride, a.cols, bytes),
-             eff(a.y_stride) == eff(a.out_stride));
+  c.disjoint("out", a.out, out_bytes, "x", a.x, span_bytes(a.rows, a.x_stride, a.cols, bytes), same(a.x_stride));
+  c.disjoint("out", a.out, out_bytes, "y", a.y, span_bytes(a.rows, a.y_stride, a.cols, bytes), same(a.y_stride));
   return c.result();
 }
+
+template <class T>
+status check(const embedding_args<T>& a) {
+  checker c("embedding");
+  constexpr std::int64_t bytes = sizeof(T), id_bytes = sizeof(std::int32_t);
+  c.at_least("rows", a.rows, 0).at_least("cols", a.cols, 0).at_least("table_rows", a.table_rows, 0);
+  c.stride("table_stride", a.table_stride, a.cols, "cols", a.table_rows, bytes);
+  c.stride("out_stride", a.out_stride, a.cols, "cols", a.rows, bytes);
+  c.stride("rows", a.rows, 0, nullptr, 1, id_bytes);
+  if (!c.ok() || a.rows == 0 || a.cols == 0) return c.result();
+  if (a.table_rows > 0) c.pointer("table", a.table);
+  c.pointer("id", a.id).pointer("out", a.out);
+  const std::int64_t out_bytes = span_bytes(a.rows, a.out_stride, a.cols, bytes);
+  c.disjoint("out", a.out, out_bytes, "table", a.table, span_bytes(a.table_rows, a.table_stride, a.cols, bytes));
+  c.disjoint("out", a.out, out_bytes, "id", a.id, a.rows * id_bytes);
+  return c.result();
+}
+
+// Enqueued on `stream`; defined in bi/activation.cuh.
+template <class T, class Contract = contract::activation_draft>
+status silu_mul(const gate_mul_args<T>& args, cuda_stream stream);
+template <class T, class Contract = contract::activation_draft>
+status gelu_mul(const gate_mul_args<T>& args, cuda_stream stream);
+template <class T, class Contract = contract::activation_draft>
+status gelu_tanh_mul(const gate_mul_args<T>& args, cuda_stream stream);
+template <class T, class Contract = contract::activation_draft>
+status add(const add_args<T>& args, cuda_stream stream);
+template <class T>
+status embedding(const embedding_args<T>& args, cuda_stream stream);
 
 BI_NAMESPACE_END

@@ -5,16 +5,17 @@
 #include <cstdint>
 
 #include "bi/check.hpp"
+#include "bi/contract/digest.hpp"
 #include "bi/dtype.hpp"
 #include "bi/kv_cache.hpp"
 #include "bi/status.hpp"
 
 BI_NAMESPACE_BEGIN
 
-// Digests of bytes, free of order, so that no launch shape can change them. Contract: contract::digest_draft
-// (bi/contract/digest.hpp).
+// Digests of bytes, free of order, so that no launch shape can change them. No workspace. Contract: contract::digest_draft
+// (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host keeps.
 
-// out[r] = digest of the row_bytes bytes of row r.
+// out[r] = digest of the row_bytes bytes of row r. Any alignment.
 struct digest_rows_args {
   const void* data = nullptr;
   std::int64_t row_stride_bytes = 0;  // 0: row_bytes
@@ -23,8 +24,11 @@ struct digest_rows_args {
   std::uint64_t* out = nullptr;  // [rows]
 };
 
-// out[i] = digest of the K and V bytes of view indices [first[i], first[i] + count[i]) of request i's view. The bytes
-// are taken in the order token, K then V, head, element, whatever the pages' layout.
+// out[i] = digest of the K and V bytes of the run of view indices [first[i], first[i] + count[i]) of request i's view. The
+// bytes are taken in the order token, K then V, head, element, whatever the pages' layout; where the run lies in its
+// view, and in which slots, doesn't matter. count[i] <= 0: the empty run, digest 0, whose first[i] isn't read.
+// The view must hold first[i] + count[i] tokens: the reference refuses other calls, kernels leave out tokens whose page
+// is none of the cache's, so the digest is wrong.
 template <class T>
 struct digest_kv_args {
   paged_cache<const T> cache;
@@ -39,21 +43,35 @@ inline status check(const digest_rows_args& a) {
   checker c("digest_rows");
   c.at_least("rows", a.rows, 0).at_least("row_bytes", a.row_bytes, 0);
   c.stride("row_stride_bytes", a.row_stride_bytes, a.row_bytes, "row_bytes", a.rows, 1);
+  c.stride("rows", a.rows, 0, nullptr, 1, sizeof(std::uint64_t));
   if (!c.ok() || a.rows == 0) return c.result();
-  if (a.row_bytes > 0 && a.data == nullptr) c.fail(error::null_pointer, "data", 0);
+  if (a.row_bytes > 0) c.pointer("data", static_cast<const char*>(a.data));
   c.pointer("out", a.out);
+  c.disjoint("out", a.out, a.rows * 8, "data", a.data, span_bytes(a.rows, a.row_stride_bytes, a.row_bytes, 1));
   return c.result();
 }
 
 template <class T>
 status check(const digest_kv_args<T>& a) {
   checker c("digest_kv");
-  c.at_least("requests", a.requests, 0);
+  c.at_least("requests", a.requests, 0).at_most("requests", a.requests, std::int64_t{1} << 31);
   if (!c.ok() || a.requests == 0) return c.result();
   check_cache(c, a.cache);
+  check_view(c, a.view, a.requests);
   c.optional_pointer("first", a.first).pointer("count", a.count).pointer("out", a.out);
-  c.supported("view", static_cast<int>(a.view.kind), a.view.kind != view_kind::none, "page_table, page_csr, run_list");
+  if (!c.ok()) return c.result();
+  const std::int64_t bytes = a.requests * 8;
+  c.disjoint("out", a.out, bytes, "cache.k", a.cache.k, cache_bytes(a.cache, k_strides(a.cache)));
+  c.disjoint("out", a.out, bytes, "cache.v", a.cache.v, cache_bytes(a.cache, v_strides(a.cache)));
+  c.disjoint("out", a.out, bytes, "first", a.first, a.requests * 4);
+  c.disjoint("out", a.out, bytes, "count", a.count, a.requests * 4);
   return c.result();
 }
+
+// Enqueued on `stream`; defined in bi/digest.cuh.
+template <class Contract = contract::digest_draft>
+status digest_rows(const digest_rows_args& args, cuda_stream stream);
+template <class T, class Contract = contract::digest_draft>
+status digest_kv(const digest_kv_args<T>& args, cuda_stream stream);
 
 BI_NAMESPACE_END

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "bi/check.hpp"
+#include "bi/contract/norm.hpp"
 #include "bi/dtype.hpp"
 #include "bi/rope.hpp"
 #include "bi/status.hpp"
@@ -19,13 +20,13 @@ struct paged_cache {
   T* k = nullptr;
   T* v = nullptr;
   std::int64_t num_pages = 0;
-  std::int64_t page_size = 16;       // tokens, any size >= 1
-  std::int64_t heads = 0;            // KV heads
+  std::int64_t page_size = 16;  // tokens, any size >= 1
+  std::int64_t heads = 0;       // KV heads
   std::int64_t head_dim = 0;
-  std::int64_t k_page_stride = 0;    // elements, 0: page_size * token stride
-  std::int64_t k_token_stride = 0;   // 0: heads * head_dim
-  std::int64_t k_head_stride = 0;    // 0: head_dim
-  std::int64_t v_page_stride = 0;    // 0: K's
+  std::int64_t k_page_stride = 0;   // elements, 0: page_size * token stride
+  std::int64_t k_token_stride = 0;  // 0: heads * k_head_stride
+  std::int64_t k_head_stride = 0;   // 0: head_dim
+  std::int64_t v_page_stride = 0;   // 0: K's
   std::int64_t v_token_stride = 0;
   std::int64_t v_head_stride = 0;
 };
@@ -38,7 +39,7 @@ template <class T>
 BI_HD cache_strides k_strides(const paged_cache<T>& c) {
   cache_strides s;
   s.head = c.k_head_stride != 0 ? c.k_head_stride : c.head_dim;
-  s.token = c.k_token_stride != 0 ? c.k_token_stride : c.heads * c.head_dim;
+  s.token = c.k_token_stride != 0 ? c.k_token_stride : c.heads * s.head;
   s.page = c.k_page_stride != 0 ? c.k_page_stride : c.page_size * s.token;
   return s;
 }
@@ -52,23 +53,35 @@ BI_HD cache_strides v_strides(const paged_cache<T>& c) {
   return s;
 }
 
+// From the first to one past the last byte of K or V, of strides that check_cache accepts.
+template <class T>
+std::int64_t cache_bytes(const paged_cache<T>& c, const cache_strides& s) {
+  if (c.num_pages <= 0) return 0;
+  constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t page = (c.num_pages - 1) * s.page * bytes, token = (c.page_size - 1) * s.token * bytes;
+  std::int64_t sum = page + ((c.heads - 1) * s.head + c.head_dim) * bytes;
+  return __builtin_add_overflow(sum, token, &sum) ? std::int64_t{0x7fffffffffffffff} : sum;
+}
+
 // A view is the ordered list of KV tokens that a request's rows see; view index j counts in that list, whatever the
-// storage. Three ways to write one view per request; all arrays are read on the device.
+// storage. Three ways to write one view a request; pages and runs may be shared by any number of views. All arrays are
+// read on the device. Only the entries that some row sees matter: the rest may hold anything.
 struct page_table {
   const std::int32_t* pages = nullptr;  // page of view index j: pages[request * row_stride + j / page_size]
   std::int64_t row_stride = 0;          // entries a request, at least ceil(len / page_size)
 };
 struct page_csr {
   const std::int32_t* pages = nullptr;  // page of view index j: pages[start[request] + j / page_size]
-  const std::int32_t* start = nullptr;  // [requests + 1]
+  const std::int32_t* start = nullptr;  // [requests + 1], not decreasing
 };
+// A run may begin and end inside a page, and cross page boundaries.
 struct kv_run {
   std::int32_t slot = 0;    // first slot
   std::int32_t length = 0;  // consecutive slots, >= 0
 };
 struct run_list {
   const kv_run* runs = nullptr;         // the runs of a request, in order: runs[start[request] .. start[request + 1])
-  const std::int32_t* start = nullptr;  // [requests + 1]
+  const std::int32_t* start = nullptr;  // [requests + 1], not decreasing; a request's lengths add up to at least len
 };
 
 enum class view_kind : std::uint8_t { none, page_table, page_csr, run_list };
@@ -86,23 +99,28 @@ struct kv_view {
 };
 
 // Writes the K and V of new tokens into their slots, once, before attention reads them. With norm_weight K is
-// normalised per head (rms_norm contract), with a table it is rotated (rope contract): the bytes of qk_norm, rope and
-// a plain append run one after another. slot[t] < 0 marks padding: nothing is read or written. No workspace.
+// normalised per head, with a table it is rotated: the bytes of qk_norm, rope and a plain append run one after another.
+// V, and K without either, are copied bit by bit. Contracts: a norm of bi/contract/norm.hpp, contract::rope_draft.
+// T is bf16, fp16 or float. No workspace.
+// slot[t] < 0 marks padding: nothing of token t is read or written. Where it is not, slot[t] must lie in the cache, be
+// no other token's, and position[t] must lie in the table: the reference refuses other calls; kernels take a slot or
+// position that is out of range for padding, and of tokens that share a slot any may win.
+// k and v must not overlap the cache.
 template <class T>
 struct kv_append_args {
   paged_cache<T> cache;
   const T* k = nullptr;             // [tokens, heads, head_dim]
-  std::int64_t k_token_stride = 0;  // elements, 0: heads * head_dim
+  std::int64_t k_token_stride = 0;  // elements, 0: heads * k_head_stride
   std::int64_t k_head_stride = 0;   // 0: head_dim
   const T* v = nullptr;
-  std::int64_t v_token_stride = 0;  // 0: K's
-  std::int64_t v_head_stride = 0;   // 0: K's
-  const std::int64_t* slot = nullptr;  // [tokens], distinct where not negative
+  std::int64_t v_token_stride = 0;     // 0: K's
+  std::int64_t v_head_stride = 0;      // 0: K's
+  const std::int64_t* slot = nullptr;  // [tokens]
   std::int64_t tokens = 0;
-  const T* norm_weight = nullptr;   // [head_dim], null: no norm
-  float norm_eps = 1e-6f;
+  const T* norm_weight = nullptr;          // [head_dim], null: no norm
+  float norm_eps = 1e-6f;                  // finite, >= 0
   const std::int32_t* position = nullptr;  // [tokens], required with a table
-  rope_table table;                 // cos == nullptr: no rotation
+  rope_table table;                        // cos == nullptr: no rotation
 };
 
 template <class T>
@@ -129,31 +147,72 @@ checker& check_cache(checker& c, const paged_cache<T>& p) {
   return c;
 }
 
+inline checker& check_view(checker& c, const kv_view& v, std::int64_t requests) {
+  switch (v.kind) {
+    case view_kind::page_table:
+      c.pointer("view.pages", v.table.pages).at_least("view.row_stride", v.table.row_stride, 0);
+      return c.stride("view.row_stride", v.table.row_stride, 0, nullptr, requests, sizeof(std::int32_t));
+    case view_kind::page_csr:
+      return c.pointer("view.pages", v.csr.pages).pointer("view.start", v.csr.start);
+    case view_kind::run_list:
+      return c.pointer("view.runs", v.runs.runs).pointer("view.start", v.runs.start);
+    default:
+      return c.supported("view", static_cast<int>(v.kind), false, "page_table, page_csr, run_list");
+  }
+}
+
+// The strides of k and v with their defaults filled in; page is not used.
+template <class T>
+BI_HD cache_strides k_source_strides(const kv_append_args<T>& a) {
+  cache_strides s;
+  s.head = a.k_head_stride != 0 ? a.k_head_stride : a.cache.head_dim;
+  s.token = a.k_token_stride != 0 ? a.k_token_stride : a.cache.heads * s.head;
+  return s;
+}
+template <class T>
+BI_HD cache_strides v_source_strides(const kv_append_args<T>& a) {
+  cache_strides s = k_source_strides(a);
+  if (a.v_head_stride != 0) s.head = a.v_head_stride;
+  if (a.v_token_stride != 0) s.token = a.v_token_stride;
+  return s;
+}
+
 template <class T>
 status check(const kv_append_args<T>& a) {
   checker c("kv_append");
+  constexpr std::int64_t bytes = sizeof(T);
   c.at_least("tokens", a.tokens, 0);
   if (!c.ok() || a.tokens == 0) return c.result();
   check_cache(c, a.cache);
-  if (!c.ok()) return c.result();
-  constexpr std::int64_t bytes = sizeof(T);
   const std::int64_t heads = a.cache.heads, dim = a.cache.head_dim;
-  const std::int64_t k_head = a.k_head_stride == 0 ? dim : a.k_head_stride;
-  const std::int64_t v_head = a.v_head_stride == 0 ? k_head : a.v_head_stride;
-  const std::int64_t k_token = a.k_token_stride == 0 ? heads * dim : a.k_token_stride;
-  const std::int64_t v_token = a.v_token_stride == 0 ? k_token : a.v_token_stride;
-  c.stride("k_head_stride", k_head, dim, "head_dim", heads, bytes);
-  c.stride("v_head_stride", v_head, dim, "head_dim", heads, bytes);
+  c.stride("k_head_stride", a.k_head_stride, dim, "head_dim", heads, bytes);
+  c.stride("v_head_stride", a.v_head_stride, dim, "head_dim", heads, bytes);
+  c.stride("tokens", a.tokens, 0, nullptr, 1, sizeof(std::int64_t));
   if (!c.ok()) return c.result();
-  c.stride("k_token_stride", k_token, (heads - 1) * k_head + dim, "the width of one token's heads", a.tokens, bytes);
-  c.stride("v_token_stride", v_token, (heads - 1) * v_head + dim, "the width of one token's heads", a.tokens, bytes);
+  const cache_strides k = k_source_strides(a), v = v_source_strides(a);
+  const std::int64_t k_width = (heads - 1) * k.head + dim, v_width = (heads - 1) * v.head + dim;
+  c.stride("k_token_stride", k.token, k_width, "the width of a token's heads", a.tokens, bytes);
+  c.stride("v_token_stride", v.token, v_width, "the width of a token's heads", a.tokens, bytes);
   c.pointer("k", a.k).pointer("v", a.v).pointer("slot", a.slot).optional_pointer("norm_weight", a.norm_weight);
   c.real("norm_eps", a.norm_eps, is_finite(a.norm_eps) && !less(a.norm_eps, 0.0f), "finite and at least 0");
   if (a.table.cos != nullptr || a.table.sin != nullptr) {
     check_rope_table(c, a.table, dim);
     c.pointer("position", a.position);
   }
+  if (!c.ok()) return c.result();
+  const std::int64_t k_bytes = span_bytes(a.tokens, k.token, k_width, bytes);
+  const std::int64_t v_bytes = span_bytes(a.tokens, v.token, v_width, bytes);
+  const std::int64_t cache_k = cache_bytes(a.cache, k_strides(a.cache));
+  const std::int64_t cache_v = cache_bytes(a.cache, v_strides(a.cache));
+  c.disjoint("cache.k", a.cache.k, cache_k, "k", a.k, k_bytes)
+      .disjoint("cache.k", a.cache.k, cache_k, "v", a.v, v_bytes);
+  c.disjoint("cache.v", a.cache.v, cache_v, "k", a.k, k_bytes)
+      .disjoint("cache.v", a.cache.v, cache_v, "v", a.v, v_bytes);
   return c.result();
 }
+
+// Enqueued on `stream`; defined in bi/kv_cache.cuh.
+template <class T, class Norm = contract::rms_norm_draft, class Rope = contract::rope_draft>
+status kv_append(const kv_append_args<T>& args, cuda_stream stream);
 
 BI_NAMESPACE_END

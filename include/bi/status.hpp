@@ -2,13 +2,26 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <string>
 
 #include "bi/config.hpp"
 
+struct CUstream_st;
+
 BI_NAMESPACE_BEGIN
+
+// cudaStream_t, under a name that needs no CUDA header.
+using cuda_stream = ::CUstream_st*;
+
+// Device memory of the caller's, aligned to 256 bytes, as large as the operation's workspace_bytes says. Its contents
+// are undefined before and after a call; one workspace belongs to one call in flight.
+struct workspace {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+};
 
 enum class error : std::uint8_t {
   none,
@@ -29,14 +42,14 @@ enum class error : std::uint8_t {
 // What went wrong, as data. Trivially copyable; describe() makes the sentence. All pointers are string literals.
 struct [[nodiscard]] status {
   error code = error::none;
-  int cuda_error = 0;                // cudaError_t when code == error::cuda
-  const char* operation = nullptr;   // "gemm"
-  const char* argument = nullptr;    // "lda"
-  const char* relation = nullptr;    // name of the bound, or the supported set
+  int cuda_error = 0;               // cudaError_t when code == error::cuda
+  const char* operation = nullptr;  // "gemm"
+  const char* argument = nullptr;   // "lda"
+  const char* relation = nullptr;   // name of the bound, or the supported set
   std::int64_t value = 0;
   std::int64_t bound = 0;
-  std::int64_t position = -1;        // element of an array argument, -1 if none
-  double real = 0;                   // the value when code == error::not_valid
+  std::int64_t position = -1;  // element of an array argument, -1 if none
+  double real = 0;             // the value when code == error::not_valid
 
   constexpr explicit operator bool() const { return code == error::none; }
 };
@@ -68,8 +81,8 @@ inline std::string describe(const status& s) {
     case error::not_multiple:
       return out + " = " + number(s.value) + " must be a multiple of " + bound;
     case error::not_supported:
-      return out + " = " + number(s.value) + " is not supported; supported: " +
-             (s.relation != nullptr ? s.relation : "nothing else");
+      return out + " = " + number(s.value) +
+             " is not supported; supported: " + (s.relation != nullptr ? s.relation : "nothing else");
     case error::overflow:
       return out + " = " + number(s.value) + " makes offsets that overflow 64 bits";
     case error::not_valid:

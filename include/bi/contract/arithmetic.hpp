@@ -21,12 +21,15 @@ BI_NAMESPACE_BEGIN
 
 // ---- bits
 
+// The host forms hide the integer: under -ffinite-math-only clang takes a float argument or result to be no NaN and no
+// infinity, and may fold a test of its bits, or a value built from bits, by that.
 BI_HD inline std::uint32_t bits_of(float x) {
 #if BI_DEVICE_CODE
   return __float_as_uint(x);
 #else
   std::uint32_t u;
   std::memcpy(&u, &x, sizeof u);
+  asm("" : "+r"(u));
   return u;
 #endif
 }
@@ -35,6 +38,7 @@ BI_HD inline float float_of(std::uint32_t u) {
 #if BI_DEVICE_CODE
   return __uint_as_float(u);
 #else
+  asm("" : "+r"(u));
   float x;
   std::memcpy(&x, &u, sizeof x);
   return x;
@@ -53,10 +57,10 @@ BI_HD inline float neg_inf_f32() { return float_of(inf_bits | 0x80000000u); }
 BI_HD inline bool is_nan(float x) { return (bits_of(x) & 0x7fffffffu) > inf_bits; }
 BI_HD inline bool is_inf(float x) { return (bits_of(x) & 0x7fffffffu) == inf_bits; }
 BI_HD inline bool is_finite(float x) { return (bits_of(x) & 0x7fffffffu) < inf_bits; }
-BI_HD inline bool is_nan(bf16 x) { return (x.bits & 0x7fffu) > 0x7f80u; }
-BI_HD inline bool is_nan(fp16 x) { return (x.bits & 0x7fffu) > 0x7c00u; }
-BI_HD inline bool is_finite(bf16 x) { return (x.bits & 0x7fffu) < 0x7f80u; }
-BI_HD inline bool is_finite(fp16 x) { return (x.bits & 0x7fffu) < 0x7c00u; }
+BI_HD constexpr bool is_nan(bf16 x) { return (x.bits & 0x7fffu) > 0x7f80u; }
+BI_HD constexpr bool is_nan(fp16 x) { return (x.bits & 0x7fffu) > 0x7c00u; }
+BI_HD constexpr bool is_finite(bf16 x) { return (x.bits & 0x7fffu) < 0x7f80u; }
+BI_HD constexpr bool is_finite(fp16 x) { return (x.bits & 0x7fffu) < 0x7c00u; }
 
 BI_HD inline float canonical_nan(float x) { return is_nan(x) ? nan_f32() : x; }
 
@@ -132,9 +136,9 @@ BI_HD inline float div_rn(float a, float b) {
   return r;
 #else
 #if defined(__AVX__)
-  asm("vdivss %1, %0, %0" : "+x"(a) : "x"(b));
+  asm("vdivss {%1, %0, %0|%0, %0, %1}" : "+x"(a) : "x"(b));
 #elif defined(__x86_64__)
-  asm("divss %1, %0" : "+x"(a) : "x"(b));
+  asm("divss {%1, %0|%0, %1}" : "+x"(a) : "x"(b));
 #else
   asm("fdiv %s0, %s0, %s1" : "+w"(a) : "w"(b));
 #endif
@@ -208,6 +212,18 @@ BI_HD inline float min_nan(float a, float b) {
   if (less(a, b)) return a;
   if (less(b, a)) return b;
   return float_of(bits_of(a) | bits_of(b));  // equal: -0 if either zero is negative
+#endif
+}
+
+// Here NaN loses: with one NaN operand the result is the other one.
+BI_HD inline float max_num(float a, float b) {
+#if BI_DEVICE_CODE
+  float r;
+  asm("max.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+#else
+  if (is_nan(a)) return canonical_nan(b);
+  return is_nan(b) ? a : max_nan(a, b);
 #endif
 }
 

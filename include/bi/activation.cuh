@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "bi/activation.hpp"
+#include "bi/kernel/activation.cuh"
+#include "bi/runtime.hpp"
+#include "bi/schedule/flat.hpp"
+
+// Definitions of the launchers that bi/activation.hpp declares. Instantiate each that a program uses in one .cu file:
+//   BI_INSTANTIATE_ACTIVATION(bi::bf16, bi::contract::activation_draft);
+//   BI_INSTANTIATE_EMBEDDING(bi::bf16);
+
+#define BI_INSTANTIATE_ACTIVATION(T, Contract)                                                               \
+  template ::bi::status(::bi::silu_mul<T, Contract>)(const ::bi::gate_mul_args<T>&, ::bi::cuda_stream);      \
+  template ::bi::status(::bi::gelu_mul<T, Contract>)(const ::bi::gate_mul_args<T>&, ::bi::cuda_stream);      \
+  template ::bi::status(::bi::gelu_tanh_mul<T, Contract>)(const ::bi::gate_mul_args<T>&, ::bi::cuda_stream); \
+  template ::bi::status(::bi::add<T, Contract>)(const ::bi::add_args<T>&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_EMBEDDING(T) \
+  template ::bi::status(::bi::embedding<T>)(const ::bi::embedding_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class Params>
+status flat_launch(const char* operation, void (*kernel)(Params), const Params& p, std::int64_t items,
+                   cuda_stream stream) {
+  const schedule::flat_schedule s = schedule::pick_flat_schedule(items);
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.block.x = static_cast<unsigned>(s.threads);
+  return launch(operation, kernel, shape, p, stream);
+}
+
+template <class Function, class T>
+status pair_rows(const char* operation, const kernel::pair_params<T>& p, cuda_stream stream) {
+  return flat_launch(operation, kernel::pair_kernel<Function, T>, p, p.vectors.count(), stream);
+}
+
+template <class Function, class T>
+status gate_mul(const char* operation, const gate_mul_args<T>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  const std::int64_t dense = a.cols * a.column_step;
+  kernel::pair_params<T> p = {};
+  p.x = a.gate;
+  p.y = a.up;
+  p.out = a.out;
+  p.x_stride = a.gate_stride == 0 ? dense : a.gate_stride;
+  p.y_stride = a.up_stride == 0 ? dense : a.up_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.column_step = a.column_step;
+  p.cols = a.cols;
+  p.vectors = {a.rows, device::vectors_of(a.cols)};
+  p.aligned = a.column_step == 1 && device::vector_aligned(p.x, p.x_stride) &&
+              device::vector_aligned(p.y, p.y_stride) && device::vector_aligned(p.out, p.out_stride);
+  return pair_rows<Function>(operation, p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status silu_mul(const gate_mul_args<T>& a, cuda_stream stream) {
+  return launch_detail::gate_mul<kernel::silu_mul_function<Contract>>("silu_mul", a, stream);
+}
+template <class T, class Contract>
+status gelu_mul(const gate_mul_args<T>& a, cuda_stream stream) {
+  return launch_detail::gate_mul<kernel::gelu_mul_function<Contract>>("gelu_mul", a, stream);
+}
+template <class T, class Contract>
+status gelu_tanh_mul(const gate_mul_args<T>& a, cuda_stream stream) {
+  return launch_detail::gate_mul<kernel::gelu_tanh_mul_function<Contract>>("gelu_tanh_mul", a, stream);
+}
+
+template <class T, class Contract>
+status add(const add_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  kernel::pair_params<T> p = {};
+  p.x = a.x;
+  p.y = a.y;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.y_stride = a.y_stride == 0 ? a.cols : a.y_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.column_step = 1;
+  p.cols = a.cols;
+  p.vectors = {a.rows, device::vectors_of(a.cols)};
+  p.aligned = device::vector_aligned(p.x, p.x_stride) && device::vector_aligned(p.y, p.y_stride) &&
+              device::vector_aligned(p.out, p.out_stride);
+  return launch_detail::pair_rows<kernel::add_function<Contract>>("add", p, stream);
+}
+
+template <class T>
+status embedding(const embedding_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  kernel::embedding_params<T> p = {};
+  p.table = a.table;
+  p.id = a.id;
+  p.out = a.out;
+  p.table_stride = a.table_stride == 0 ? a.cols : a.table_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.table_rows = a.table_rows;
+  p.cols = a.cols;
+  p.vectors = {a.rows, device::vectors_of(a.cols)};
+  p.aligned = device::vector_aligned(p.table, p.table_stride) && device::vector_aligned(p.out, p.out_stride);
+  return launch_detail::flat_launch("embedding", kernel::embedding_kernel<T>, p, p.vectors.count(), stream);
+}
+
+BI_NAMESPACE_END

@@ -1,0 +1,175 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "bi/config.hpp"
+#include "bi/contract/arithmetic.hpp"
+#include "bi/contract/functions.hpp"
+#include "bi/contract/id.hpp"
+#include "bi/dtype.hpp"
+
+// Attention of one query row over the view indices [lo, see) of its view, for one head.
+//
+//   s_j   q . k_j, one tensor-core chain over head_dim from +0, k16 steps ascending
+//   tile  64 consecutive view indices, leaf 256, both at absolute positions: [0, 256), [256, 512), ... Pages, runs,
+//         chunks and splits never move them. A tile or leaf with no visible index is not in the row's tree.
+//   leaf  fresh state {m, l[4], o[head_dim]}; its tiles ascending; then closed
+//   row   closed leaves folded left to right; one division and one rounding at the end
+//
+// A tile: t = tile_max(s of the visible, c); r = advance(m, t); p_j = weight(s_j, c, r.neg_base), +0 for an invisible
+// index by selection; o = mul(o, r.rescale), directly followed by the tensor-core chain o += P V over the tile's keys,
+// k16 steps ascending, P = cvt(p) to V's type and V = 0 at invisible indices; l[i] = fma(l[i], r.rescale, lane_sum(p)).
+//
+// A NaN or infinite score reaches the result through m: exp2p clamps its argument, so the weights may hide it. At
+// |s c| >= 2^27 the bits are defined but say nothing: s c - m keeps the rounding error of t, which then reaches 8.
+
+BI_NAMESPACE_BEGIN
+namespace contract {
+
+// What every score of a call is multiplied with.
+struct attention_scale {
+  float c = 0;      // exponent per unit of score
+  float inner = 0;  // with a soft cap: scale / cap
+  float cap = 0;
+};
+
+// A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, so most
+// tiles rescale nothing and p stays below 2^9.
+struct attention_leaf {
+  float m = neg_inf_f32();
+  float l[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+};
+
+// A tile's effect on the state.
+struct attention_advance {
+  float m;         // the new maximum
+  float neg_base;  // minus what p's exponents are relative to: -m, or -0 where m = -Inf
+  float rescale;   // multiplies l and o; exactly 1 if m did not move
+};
+
+// Two partial results as one: l = fma(l', b, mul(l, a)), o likewise. a belongs to the left one.
+struct attention_fold {
+  float m;
+  float a;
+  float b;
+};
+
+struct attention_range {
+  std::int64_t lo;
+  std::int64_t see;  // the row sees view indices lo <= j < see
+};
+
+// What the attention contracts have in common.
+struct attention_order {
+  static constexpr int tile = 64;   // view indices
+  static constexpr int leaf = 256;  // view indices
+  static constexpr int step = 16;   // of the tensor core's chains
+  static constexpr mma_family family = mma_family::hopper;
+  static_assert(leaf % tile == 0 && tile % step == 0, "a leaf holds whole tiles, a tile whole steps");
+
+  // Row i of the q_len rows of a request with len view tokens. Causal: those rows are the view's last tokens, in order.
+  // A window > 0 keeps the last `window` of what the row would see; indices stay absolute.
+  BI_HD static constexpr attention_range visible(bool causal, std::int64_t len, std::int64_t q_len, std::int64_t i,
+                                                 std::int64_t window) {
+    std::int64_t see = causal ? len - q_len + i + 1 : len;
+    if (see < 0) see = 0;
+    const std::int64_t lo = window > 0 && see > window ? see - window : 0;
+    return {lo, see};
+  }
+  BI_HD static constexpr std::int64_t first_leaf(std::int64_t lo) { return lo / leaf; }
+  BI_HD static constexpr std::int64_t end_leaf(std::int64_t see) { return (see + leaf - 1) / leaf; }
+
+  // The exponent that a tile asks for; `largest` is max_nan over its visible scores.
+  BI_HD static float tile_max(float largest, float c) { return mul_rn(largest, c); }
+
+  // A NaN t makes m NaN, and it stays: no comparison with NaN holds. From m = -Inf every other t is taken.
+  BI_HD static attention_advance advance(float m, float t) {
+    const bool takes = greater(t, add_rn(m, 8.0f)) || is_nan(t);
+    const float next = takes ? t : m;
+    const float base = is_neg_inf(next) ? 0.0f : next;
+    return {next, neg(base), takes ? exp2(sub_rn(m, base)) : 1.0f};
+  }
+
+  // The weight of a visible index.
+  BI_HD static float weight(float s, float c, float neg_base) { return exp2p(fma_rn(s, c, neg_base)); }
+
+  // The key of a tile that is element (w, h, e) of lane i: w, i = 0..3; h, e = 0..1. One thread holds a lane's 16 keys
+  // of a row in the tensor core's accumulators, whether queries or keys are M, so the sum needs no exchange.
+  BI_HD static constexpr int key(int i, int w, int h, int e) { return 16 * w + 8 * h + 2 * i + e; }
+
+  // p[4 w + 2 h + e] of one lane, unrounded.
+  BI_HD static float lane_sum(const float (&p)[16]) {
+    float v[2] = {0.0f, 0.0f};
+    for (int e = 0; e < 2; ++e) {
+      const float u0 = add_rn(p[e], p[2 + e]), u1 = add_rn(p[4 + e], p[6 + e]);
+      const float u2 = add_rn(p[8 + e], p[10 + e]), u3 = add_rn(p[12 + e], p[14 + e]);
+      v[e] = add_rn(add_rn(u0, u1), add_rn(u2, u3));
+    }
+    return add_rn(v[0], v[1]);
+  }
+  BI_HD static float accumulate(float l, float rescale, float sum) { return fma_rn(l, rescale, sum); }
+
+  // Closing a leaf. m = -Inf: every visible score is -Inf, and l and o become +0 by selection (no weight is 0).
+  BI_HD static float close(float m, float l0, float l1, float l2, float l3) {
+    const float l = add_rn(add_rn(l0, l1), add_rn(l2, l3));
+    return is_finite(m) ? l : is_neg_inf(m) ? 0.0f : nan_f32();
+  }
+  BI_HD static float close_o(float m, float o) { return is_neg_inf(m) ? 0.0f : o; }
+
+  BI_HD static attention_fold fold(float m_left, float m_right) {
+    const float m = max_nan(m_left, m_right);
+    const float base = is_neg_inf(m) ? 0.0f : m;
+    return {m, exp2(sub_rn(m_left, base)), exp2(sub_rn(m_right, base))};
+  }
+  // For l and for each o.
+  BI_HD static float fold_value(const attention_fold& f, float left, float right) {
+    return fma_rn(right, f.b, mul_rn(left, f.a));
+  }
+
+  // l = 0: nothing was seen, or every score was -Inf.
+  BI_HD static bool is_empty(float l) { return (bits_of(l) & 0x7fffffffu) == 0; }
+  BI_HD static float inverse(float l) { return div_rn(1.0f, l); }
+  template <class T>
+  BI_HD static T finish(float o, float l, float inverse) {
+    return cvt_rn<T>(is_empty(l) ? 0.0f : mul_rn(o, inverse));
+  }
+  // Natural logarithm of the sum of exp(scaled score).
+  BI_HD static float lse(float m, float l) {
+    return is_empty(l) ? neg_inf_f32() : mul_rn(add_rn(m, log2(l)), 0x1.62e430p-1f);
+  }
+
+  BI_HD static bool is_neg_inf(float x) { return bits_of(x) == (inf_bits | 0x80000000u); }
+};
+
+// Scores are multiplied by the softmax scale inside the exponent's fma.
+template <class T>
+struct attention_draft : attention_order {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
+  static constexpr const char* name = std::is_same_v<T, bf16> ? "attention_bf16_draft" : "attention_fp16_draft";
+  static constexpr bool has_soft_cap = false;
+  BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
+
+  BI_HD static attention_scale prepare(float scale, float) { return {mul_rn(scale, 0x1.715476p+0f), 0.0f, 0.0f}; }
+  BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.c) && greater(x.c, 0.0f); }
+  BI_HD static float score(float s, const attention_scale&) { return s; }
+};
+
+// Scores become cap * tanh(score * scale / cap), in (-cap, cap).
+template <class T>
+struct attention_soft_cap_draft : attention_order {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
+  static constexpr const char* name =
+      std::is_same_v<T, bf16> ? "attention_soft_cap_bf16_draft" : "attention_soft_cap_fp16_draft";
+  static constexpr bool has_soft_cap = true;
+  BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
+
+  BI_HD static attention_scale prepare(float scale, float cap) { return {0x1.715476p+0f, div_rn(scale, cap), cap}; }
+  BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.inner) && greater(x.inner, 0.0f); }
+  BI_HD static float score(float s, const attention_scale& x) { return mul_rn(x.cap, tanh(mul_rn(s, x.inner))); }
+};
+
+}  // namespace contract
+BI_NAMESPACE_END

@@ -1,0 +1,163 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "bi/config.hpp"
+#include "bi/contract/activation.hpp"
+#include "bi/contract/arithmetic.hpp"
+#include "bi/contract/id.hpp"
+#include "bi/dtype.hpp"
+
+// The order of the arithmetic of D = epilogue(A B^T).
+//
+// k is cut into S slices of whole 64s. Within a slice, k16 steps of the tensor core (bi/reference/mma.hpp has their exact
+// model) run in ascending order in one fp32 accumulator that starts at +0; k is padded with zeros to a multiple of 16,
+// which changes no bit. The S accumulators are added as a balanced binary tree. The root goes through the epilogue.
+// Nothing here looks at m.
+
+BI_NAMESPACE_BEGIN
+namespace contract {
+
+template <class T>
+struct gemm_name;
+template <>
+struct gemm_name<bf16> {
+  static constexpr const char* value = "gemm_bf16_draft";
+};
+template <>
+struct gemm_name<fp16> {
+  static constexpr const char* value = "gemm_fp16_draft";
+};
+
+template <class T>
+struct gemm_draft {
+  int slices = 1;  // 1, 2, 4 or 8
+
+  static constexpr const char* name = gemm_name<T>::value;
+  static constexpr mma_family family = mma_family::hopper;
+  BI_HD constexpr std::uint64_t id() const { return contract_id(name, family, slices); }
+};
+
+// ---- slices
+
+inline constexpr int max_slices = 8;
+inline constexpr std::int64_t slice_unit = 64;        // slices are whole multiples of this, but for the last one
+inline constexpr std::int64_t min_slice_depth = 512;  // default_slices goes no further down
+
+BI_HD constexpr bool slices_valid(int slices) { return slices == 1 || slices == 2 || slices == 4 || slices == 8; }
+
+// Narrow outputs get more slices, so that a GPU finds work in k when m is small. n and k are those of the whole weight.
+BI_HD constexpr int default_slices(std::int64_t n, std::int64_t k) {
+  int s = n >= 2048 ? 1 : n >= 1024 ? 2 : n >= 512 ? 4 : 8;
+  while (s > 1 && k / s < min_slice_depth) s /= 2;
+  return s;
+}
+
+BI_HD constexpr std::int64_t slice_length(std::int64_t k, int slices) {
+  if (k <= 0) return 0;
+  const std::int64_t units = (k - 1) / slice_unit + 1;
+  return ((units - 1) / slices + 1) * slice_unit;
+}
+
+// Slice s is [slice_begin, slice_end). The last ones may be short or empty; an empty one is +0 and stays in the tree.
+BI_HD constexpr std::int64_t slice_begin(std::int64_t k, int slices, int s) {
+  const std::int64_t length = slice_length(k, slices);
+  return length == 0 || s > k / length ? k : s * length;
+}
+BI_HD constexpr std::int64_t slice_end(std::int64_t k, int slices, int s) { return slice_begin(k, slices, s + 1); }
+
+// The root of a balanced binary tree over the results of S neighbouring slices: of all of them, or of the subtree that one
+// CTA or one rank holds.
+template <int S>
+BI_HD float combine_slices(const float* partial) {
+  static_assert(slices_valid(S), "1, 2, 4 or 8");
+  if constexpr (S == 1) {
+    return partial[0];
+  } else {
+    return add_rn(combine_slices<S / 2>(partial), combine_slices<S / 2>(partial + S / 2));
+  }
+}
+template <int S>
+BI_HD float combine_slices(const float (&partial)[S]) {
+  return combine_slices<S>(static_cast<const float*>(partial));
+}
+BI_HD inline float combine_slices(const float* partial, int slices) {
+  switch (slices) {
+    case 1:
+      return combine_slices<1>(partial);
+    case 2:
+      return combine_slices<2>(partial);
+    case 4:
+      return combine_slices<4>(partial);
+    default:
+      return combine_slices<8>(partial);
+  }
+}
+
+// ---- tensor parallelism
+
+// Weights are cut over `ranks` = 1, 2, 4 or 8 GPUs, at most max_ranks, and all these degrees give equal bits.
+// Layers cut along n: each rank computes whole outputs, with the slices of the narrowest cut.
+BI_HD constexpr int column_parallel_slices(std::int64_t n, std::int64_t k, int max_ranks) {
+  return default_slices(n / max_ranks, k);
+}
+
+// Layers cut along k: each rank holds rank_slices() of the slices, sends the fp32 root of their subtree, and the epilogue
+// runs once after the tree over the ranks (combine_slices again). 0: k can't be cut this way, k % (64 S) must be 0.
+BI_HD constexpr int row_parallel_slices(std::int64_t n, std::int64_t k, int max_ranks) {
+  if (!slices_valid(max_ranks)) return 0;
+  int s = max_ranks * default_slices(n, k / max_ranks);
+  if (s > max_slices) s = max_slices;
+  return k > 0 && k % (slice_unit * s) == 0 ? s : 0;
+}
+
+struct slice_range {
+  int first = 0;
+  int count = 0;
+};
+// The slices of one rank, which are a subtree; ranks <= slices, both powers of two.
+BI_HD constexpr slice_range rank_slices(int slices, int ranks, int rank) {
+  return {slices / ranks * rank, slices / ranks};
+}
+
+// ---- epilogue
+
+// acc is the root. Absent steps are skipped, since x + 0 and x * 1 are not the identity of every x (-0, NaN payloads).
+template <class Out>
+BI_HD Out gemm_output(float acc, float alpha) {
+  return cvt_rn<Out>(bits_of(alpha) == bits_of(1.0f) ? acc : mul_rn(acc, alpha));
+}
+template <class Out, class T>
+BI_HD Out gemm_output(float acc, float alpha, T bias) {
+  return cvt_rn<Out>(add_rn(gemm_output<float>(acc, alpha), to_f32(bias)));
+}
+
+// What follows takes the rounded output, so it gives the bytes of the separate operations add and silu_mul on arrays of
+// type Out.
+template <class Out, class T>
+BI_HD Out gemm_add_residual(Out value, T residual) {
+  if constexpr (std::is_same_v<Out, T>) {
+    return activation_draft::add(value, residual);
+  } else {
+    return activation_draft::add(value, to_f32(residual));
+  }
+}
+template <class Out>
+BI_HD Out gemm_silu_gate(Out gate, Out up) {
+  return activation_draft::silu_mul(gate, up);
+}
+
+// ---- fp32
+
+// One fma chain in ascending k from +0 a slice of 1024, slices added left to right: ((s0 + s1) + s2) + ...
+struct gemm_f32_draft {
+  static constexpr const char* name = "gemm_f32_draft";
+  static constexpr std::int64_t slice = 1024;
+  BI_HD static constexpr std::uint64_t id() { return contract_id(name, slice); }
+};
+
+}  // namespace contract
+BI_NAMESPACE_END

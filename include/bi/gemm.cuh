@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "bi/gemm.hpp"
+#include "bi/kernel/gemm_f32.cuh"
+#include "bi/kernel/gemm_finish.cuh"
+#include "bi/kernel/gemm_mma.cuh"
+#include "bi/runtime.hpp"
+#include "bi/schedule/gemm.hpp"
+
+// Definitions of what bi/gemm.hpp declares. Instantiate each type that a program uses in one .cu file:
+//   using linear = bi::gemm<bi::bf16, bi::epilogue::bias>;
+//   BI_INSTANTIATE_GEMM(linear);
+
+#define BI_INSTANTIATE_GEMM(...) template class __VA_ARGS__
+#define BI_INSTANTIATE_GEMM_FINISH(T, Epilogue, Out) \
+  template ::bi::status(::bi::gemm_finish)(const ::bi::gemm_finish_args<T, Epilogue, Out>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class T, class Epilogue, class Out, int BlockM, bool Kn>
+status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
+  using kernel_shape = kernel::gemm_mma_shape<BlockM>;
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.block.x = kernel_shape::threads;
+  shape.shared_bytes = kernel_shape::shared_bytes;
+  if (p.slices == 1) return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
+  return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Epilogue, class Out>
+std::size_t gemm<T, Epilogue, Out>::workspace_bytes(const gemm_limits&) {
+  return 0;
+}
+
+template <class T, class Epilogue, class Out>
+status gemm<T, Epilogue, Out>::operator()(const args& a, workspace, cuda_stream stream) const {
+  if (!status_) return status_;
+  const gemm_limits& l = limits_;
+  if (const status st = check(l, a); !st || a.m == 0 || l.n == 0 || a.batch == 0) return st;
+  const bool kn = l.layout == weight_layout::kn;
+  const gemm_detail::stack sa{a.m, l.k, a.lda, a.batch, a.a_batch_stride};
+  const gemm_detail::stack sb{kn ? l.k : l.n, kn ? l.n : l.k, a.ldb, a.batch, a.b_batch_stride};
+  const gemm_detail::stack sr{a.m, l.n, a.ldr, a.batch, a.residual_batch_stride};
+  const gemm_detail::stack sd{a.m, Epilogue::has_gate ? l.n / 2 : l.n, a.ldd, a.batch, a.d_batch_stride};
+  kernel::gemm_params<T, Out> p = {};
+  p.a = a.a;
+  p.b = a.b;
+  p.bias = a.bias;
+  p.residual = a.residual;
+  p.d = a.d;
+  p.lda = sa.row_stride();
+  p.ldb = sb.row_stride();
+  p.ldr = sr.row_stride();
+  p.ldd = sd.row_stride();
+  p.a_batch_stride = sa.stride();
+  p.b_batch_stride = sb.stride();
+  p.residual_batch_stride = sr.stride();
+  p.d_batch_stride = sd.stride();
+  p.m = a.m;
+  p.n = l.n;
+  p.k = l.k;
+  p.batch = a.batch;
+  p.slices = l.slices;
+  p.alpha = a.alpha;
+  p.a_aligned = device::vector_aligned(a.a, p.lda) && (a.batch == 1 || device::vector_aligned(a.a, p.a_batch_stride));
+  p.b_aligned = device::vector_aligned(a.b, p.ldb) && (a.batch == 1 || device::vector_aligned(a.b, p.b_batch_stride));
+  const schedule::gemm_schedule s = schedule::pick_gemm_schedule(p.m, p.n, p.batch);
+  if (s.block_m == 16) {
+    return kn ? launch_detail::gemm_mma<T, Epilogue, Out, 16, true>(p, s, stream)
+              : launch_detail::gemm_mma<T, Epilogue, Out, 16, false>(p, s, stream);
+  }
+  return kn ? launch_detail::gemm_mma<T, Epilogue, Out, 64, true>(p, s, stream)
+            : launch_detail::gemm_mma<T, Epilogue, Out, 64, false>(p, s, stream);
+}
+
+template <class T, class Epilogue, class Out>
+status gemm_finish(const gemm_finish_args<T, Epilogue, Out>& a, cuda_stream stream) {
+  if (const status st = check(a); !st || a.m == 0 || a.n == 0) return st;
+  const std::int64_t cols = Epilogue::has_gate ? a.n / 2 : a.n;
+  kernel::gemm_finish_params<T, Out> p = {};
+  p.partial = a.partial;
+  p.bias = a.bias;
+  p.residual = a.residual;
+  p.d = a.d;
+  p.ldp = a.ldp == 0 ? a.n : a.ldp;
+  p.partial_rank_stride = a.partial_rank_stride == 0 ? a.m * p.ldp : a.partial_rank_stride;
+  p.ldr = a.ldr == 0 ? a.n : a.ldr;
+  p.ldd = a.ldd == 0 ? cols : a.ldd;
+  p.m = a.m;
+  p.n = a.n;
+  p.ranks = a.ranks;
+  p.alpha = a.alpha;
+  launch_shape shape;
+  const std::int64_t blocks = (a.m * cols - 1) / kernel::gemm_finish_threads + 1;
+  shape.grid.x = static_cast<unsigned>(blocks < (1 << 16) ? blocks : (1 << 16));
+  shape.block.x = kernel::gemm_finish_threads;
+  return launch("gemm_finish", kernel::gemm_finish_kernel<T, Epilogue, Out>, shape, p, stream);
+}
+
+// A template, so that the header may be included in several .cu files and instantiated in one.
+template <class Args>
+status gemm_f32_launch(const Args& a, cuda_stream stream) {
+  if (const status st = check(a); !st || a.m == 0 || a.n == 0) return st;
+  kernel::gemm_f32_params p = {};
+  p.a = a.a;
+  p.b = a.b;
+  p.d = a.d;
+  p.a_row_stride = a.a_row_stride;
+  p.a_col_stride = a.a_col_stride;
+  p.b_row_stride = a.b_row_stride;
+  p.b_col_stride = a.b_col_stride;
+  p.d_row_stride = a.d_row_stride == 0 ? a.n : a.d_row_stride;
+  p.m = a.m;
+  p.n = a.n;
+  p.k = a.k;
+  constexpr int tile = kernel::gemm_f32_tile;
+  const std::int64_t tiles = ((a.m - 1) / tile + 1) * ((a.n - 1) / tile + 1);
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(tiles < (1 << 30) ? tiles : (1 << 30));
+  shape.block.x = tile * tile;
+  return launch("gemm_f32", kernel::gemm_f32_kernel<tile>, shape, p, stream);
+}
+
+BI_NAMESPACE_END

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/kernel/layer_norm.cuh"
+#include "bi/launch_rows.cuh"
+#include "bi/layer_norm.hpp"
+
+// Definition of the launcher that bi/layer_norm.hpp declares. Instantiate each that a program uses in one .cu file:
+//   BI_INSTANTIATE_LAYER_NORM(bi::bf16, bi::contract::layer_norm_draft);
+
+#define BI_INSTANTIATE_LAYER_NORM(T, Contract) \
+  template ::bi::status(::bi::layer_norm<T, Contract>)(const ::bi::layer_norm_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+template <class T, class Contract>
+status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  kernel::layer_norm_params<T> p = {};
+  p.x = a.x;
+  p.weight = a.weight;
+  p.bias = a.bias;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.eps = a.eps;
+  // A null weight or bias is aligned.
+  p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.out, p.out_stride) &&
+              device::vector_aligned(a.weight, 0) && device::vector_aligned(a.bias, 0);
+  return launch_detail::launch_rows("layer_norm",
+                                    kernel::layer_norm_kernel<Contract, T, 32, launch_detail::rows_per_block>,
+                                    kernel::layer_norm_kernel<Contract, T, 256, 1>, p, stream);
+}
+
+BI_NAMESPACE_END

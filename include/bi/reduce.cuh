@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/kernel/reduce.cuh"
+#include "bi/launch_rows.cuh"
+#include "bi/reduce.hpp"
+
+// Definitions of the launchers that bi/reduce.hpp declares. Instantiate each that a program uses in one .cu file:
+//   BI_INSTANTIATE_REDUCE(bi::bf16, float, bi::contract::reduce_draft);
+//   BI_INSTANTIATE_ARG_REDUCE(bi::bf16, bi::contract::reduce_draft);  // argmax and argmin
+
+#define BI_INSTANTIATE_REDUCE(T, Out, Contract)                                                            \
+  template ::bi::status(::bi::reduce<T, Out, Contract>)(const ::bi::reduce_args<T, Out>&, ::bi::reduction, \
+                                                        ::bi::cuda_stream)
+#define BI_INSTANTIATE_ARG_REDUCE(T, Contract)                                                          \
+  template ::bi::status(::bi::argmax<T, Contract>)(const ::bi::arg_reduce_args<T>&, ::bi::cuda_stream); \
+  template ::bi::status(::bi::argmin<T, Contract>)(const ::bi::arg_reduce_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class Form, class T, class Out>
+status reduce_rows(const kernel::reduce_params<T, Out>& p, cuda_stream stream) {
+  return launch_rows("reduce", kernel::reduce_kernel<Form, T, Out, 32, rows_per_block>,
+                     kernel::reduce_kernel<Form, T, Out, 256, 1>, p, stream);
+}
+
+template <class Step, class T>
+status arg_reduce_rows(const char* operation, const arg_reduce_args<T>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0) return st;
+  kernel::arg_reduce_params<T> p = {};
+  p.x = a.x;
+  p.index = a.index;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  return launch_rows(operation, kernel::arg_reduce_kernel<Step, T, 32, rows_per_block>,
+                     kernel::arg_reduce_kernel<Step, T, 256, 1>, p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Out, class Contract>
+status reduce(const reduce_args<T, Out>& a, reduction op, cuda_stream stream) {
+  const status st = check(a, op);
+  if (!st || a.rows == 0) return st;
+  kernel::reduce_params<T, Out> p = {};
+  p.x = a.x;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  switch (op) {
+    case reduction::mean:
+      return launch_detail::reduce_rows<kernel::mean_form<Contract>>(p, stream);
+    case reduction::max:
+      return launch_detail::reduce_rows<kernel::max_form<Contract>>(p, stream);
+    case reduction::min:
+      return launch_detail::reduce_rows<kernel::min_form<Contract>>(p, stream);
+    default:
+      return launch_detail::reduce_rows<kernel::sum_form<Contract>>(p, stream);
+  }
+}
+
+template <class T, class Contract>
+status argmax(const arg_reduce_args<T>& a, cuda_stream stream) {
+  return launch_detail::arg_reduce_rows<contract::arg_max_step>("argmax", a, stream);
+}
+template <class T, class Contract>
+status argmin(const arg_reduce_args<T>& a, cuda_stream stream) {
+  return launch_detail::arg_reduce_rows<contract::arg_min_step>("argmin", a, stream);
+}
+
+BI_NAMESPACE_END

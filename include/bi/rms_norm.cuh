@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/kernel/rms_norm.cuh"
+#include "bi/launch_rows.cuh"
+#include "bi/rms_norm.hpp"
+
+// Definitions of the launchers that bi/rms_norm.hpp declares. Instantiate each pair that a program uses in one .cu file:
+//   BI_INSTANTIATE_RMS_NORM(bi::bf16, bi::contract::rms_norm_draft);
+
+#define BI_INSTANTIATE_RMS_NORM(T, Contract)                                                            \
+  template ::bi::status(::bi::rms_norm<T, Contract>)(const ::bi::rms_norm_args<T>&, ::bi::cuda_stream); \
+  template ::bi::status(::bi::qk_norm<T, Contract>)(const ::bi::qk_norm_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class Contract, class T>
+status rms_norm_rows(const char* operation, const kernel::rms_norm_params<T>& p, cuda_stream stream) {
+  return launch_rows(operation, kernel::rms_norm_kernel<Contract, T, 32, rows_per_block>,
+                     kernel::rms_norm_kernel<Contract, T, 256, 1>, p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status rms_norm(const rms_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  const auto stride = [&](std::int64_t s) { return s == 0 ? a.cols : s; };
+  kernel::rms_norm_params<T> p = {};
+  p.x = a.x;
+  p.residual = a.residual;
+  p.residual_out = a.residual_out;
+  p.weight = a.weight;
+  p.out = a.out;
+  p.x_stride = stride(a.x_stride);
+  p.residual_stride = stride(a.residual_stride);
+  p.residual_out_stride = stride(a.residual_out_stride);
+  p.out_stride = stride(a.out_stride);
+  p.rows = a.rows;
+  p.inner = 1;
+  p.cols = a.cols;
+  p.eps = a.eps;
+  p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.out, p.out_stride) &&
+              device::vector_aligned(a.weight, 0);
+  if (a.residual != nullptr) {
+    p.aligned = p.aligned && device::vector_aligned(a.residual, p.residual_stride) &&
+                device::vector_aligned(a.residual_out, p.residual_out_stride);
+  }
+  return launch_detail::rms_norm_rows<Contract>("rms_norm", p, stream);
+}
+
+template <class T, class Contract>
+status qk_norm(const qk_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
+  const auto head = [&](std::int64_t s) { return s == 0 ? a.head_dim : s; };
+  kernel::rms_norm_params<T> p = {};
+  p.x = a.x;
+  p.weight = a.weight;
+  p.out = a.out;
+  p.x_inner_stride = head(a.x_head_stride);
+  p.out_inner_stride = head(a.out_head_stride);
+  p.x_stride = a.x_token_stride == 0 ? a.heads * p.x_inner_stride : a.x_token_stride;
+  p.out_stride = a.out_token_stride == 0 ? a.heads * p.out_inner_stride : a.out_token_stride;
+  p.rows = a.tokens * a.heads;
+  p.inner = a.heads;
+  p.cols = a.head_dim;
+  p.eps = a.eps;
+  p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.x, p.x_inner_stride) &&
+              device::vector_aligned(a.out, p.out_stride) && device::vector_aligned(a.out, p.out_inner_stride) &&
+              device::vector_aligned(a.weight, 0);
+  return launch_detail::rms_norm_rows<Contract>("qk_norm", p, stream);
+}
+
+BI_NAMESPACE_END

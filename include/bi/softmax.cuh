@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/kernel/softmax.cuh"
+#include "bi/launch_rows.cuh"
+#include "bi/softmax.hpp"
+
+// Definitions of the launchers that bi/softmax.hpp declares. Instantiate each that a program uses in one .cu file:
+//   BI_INSTANTIATE_SOFTMAX(bi::bf16, float, bi::contract::softmax_draft);  // softmax and log_softmax
+//   BI_INSTANTIATE_LOGSUMEXP(bi::bf16, bi::contract::softmax_draft);
+
+#define BI_INSTANTIATE_SOFTMAX(T, Out, Contract)                                                                \
+  template ::bi::status(::bi::softmax<T, Out, Contract>)(const ::bi::softmax_args<T, Out>&, ::bi::cuda_stream); \
+  template ::bi::status(::bi::log_softmax<T, Out, Contract>)(const ::bi::softmax_args<T, Out>&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_LOGSUMEXP(T, Contract) \
+  template ::bi::status(::bi::logsumexp<T, Contract>)(const ::bi::logsumexp_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class Contract, class Form, class T, class Out>
+status softmax_rows(const char* operation, const softmax_args<T, Out>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  kernel::softmax_params<T, Out> p = {};
+  p.x = a.x;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.x_aligned = device::vector_aligned(a.x, p.x_stride);
+  p.out_aligned = device::vector_aligned(a.out, p.out_stride);
+  return launch_rows(operation, kernel::softmax_kernel<Contract, Form, T, Out, 32, rows_per_block>,
+                     kernel::softmax_kernel<Contract, Form, T, Out, 256, 1>, p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Out, class Contract>
+status softmax(const softmax_args<T, Out>& a, cuda_stream stream) {
+  return launch_detail::softmax_rows<Contract, typename Contract::softmax_form>("softmax", a, stream);
+}
+
+template <class T, class Out, class Contract>
+status log_softmax(const softmax_args<T, Out>& a, cuda_stream stream) {
+  return launch_detail::softmax_rows<Contract, typename Contract::log_softmax_form>("log_softmax", a, stream);
+}
+
+template <class T, class Contract>
+status logsumexp(const logsumexp_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0) return st;
+  kernel::logsumexp_params<T> p = {};
+  p.x = a.x;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  return launch_detail::launch_rows("logsumexp",
+                                    kernel::logsumexp_kernel<Contract, T, 32, launch_detail::rows_per_block>,
+                                    kernel::logsumexp_kernel<Contract, T, 256, 1>, p, stream);
+}
+
+BI_NAMESPACE_END

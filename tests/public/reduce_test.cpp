@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "bi/reduce.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "bi/reference/reduce.hpp"
+#include "support/bad_input.hpp"
+#include "support/catch.hpp"
+#include "support/data.hpp"
+
+namespace ref = bi::reference;
+using bi::error;
+
+namespace {
+
+constexpr std::int64_t huge = std::int64_t{1} << 61;
+
+template <class T>
+T* byte_after(T* p) {
+  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + 1);
+}
+
+}  // namespace
+
+TEST_CASE("reduce: bad input", "[public][reduce]") {
+  using args = bi::reduce_args<bi::bf16, float>;
+  // 4 rows of 8, 10 apart, in the middle of a buffer that also serves for overlaps.
+  auto x = test::random_vector<bi::bf16>(64, test::values::normal, 1);
+  auto out = test::poisoned<float>(8);
+  const auto untouched = out;
+  const args good = [&] {
+    args a;
+    a.x = x.data();
+    a.x_stride = 10;
+    a.rows = 4;
+    a.cols = 8;
+    a.out = out.data();
+    return a;
+  }();
+  auto* x_as_out = reinterpret_cast<float*>(x.data());
+  struct row {
+    std::function<void(args&)> spoil;
+    test::complaint expected;
+  };
+  const row rows[] = {
+      {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
+      {[](args& a) { a.cols = -5; }, {error::too_small, "cols", -5}},
+      {[](args& a) { a.rows = INT64_MIN; }, {error::too_small, "rows", INT64_MIN}},
+      {[](args& a) { a.x_stride = 7; }, {error::too_small, "x_stride", 7}},
+      {[](args& a) { a.x_stride = -10; }, {error::too_small, "x_stride", -10}},
+      {[](args& a) { a.x_stride = huge; }, {error::overflow, "x_stride", huge}},
+      {[](args& a) { a.rows = huge, a.x_stride = 0; }, {error::overflow, "x_stride", 8}},
+      {[](args& a) { a.rows = huge, a.cols = a.x_stride = 0; }, {error::overflow, "rows", huge}},
+      {[](args& a) { a.cols = INT64_MAX, a.x_stride = 0; }, {error::overflow, "x_stride", INT64_MAX}},
+      {[](args& a) { a.x = nullptr; }, {error::null_pointer, "x", 0}},
+      {[](args& a) { a.out = nullptr; }, {error::null_pointer, "out", 0}},
+      {[](args& a) { a.cols = 0, a.out = nullptr; }, {error::null_pointer, "out", 0}},
+      {[](args& a) { a.x = byte_after(a.x); }, {error::misaligned, "x"}},
+      {[](args& a) { a.out = byte_after(a.out); }, {error::misaligned, "out"}},
+      {[&](args& a) { a.out = x_as_out; }, {error::overlap, "out", 0}},
+      {[&](args& a) { a.out = x_as_out + 18; }, {error::overlap, "out", 0}},
+      // The first of two mistakes is the one reported.
+      {[](args& a) { a.cols = -2, a.x = nullptr; }, {error::too_small, "cols", -2}},
+      // Nothing to do is no excuse for a size that is wrong.
+      {[](args& a) { a.rows = 0, a.cols = -1; }, {error::too_small, "cols", -1}},
+      {[](args& a) { a.rows = 0, a.x_stride = 3; }, {error::too_small, "x_stride", 3}},
+  };
+  for (const row& r : rows) {
+    args a = good;
+    r.spoil(a);
+    INFO("row " << (&r - rows));
+    const bi::status st = ref::reduce(a, bi::reduction::sum);
+    REQUIRE(test::other_than(r.expected, st) == "");
+    REQUIRE(std::string(st.operation) == "reduce");
+    REQUIRE(test::difference(out, untouched) == "");
+  }
+  const bi::status st = ref::reduce(good, static_cast<bi::reduction>(9));
+  REQUIRE(bi::describe(st) == "reduce: reduction = 9 is not supported; supported: sum, mean, max, min");
+  args a = good;
+  a.x_stride = 7;
+  REQUIRE(bi::describe(check(a, bi::reduction::max)) == "reduce: x_stride = 7 must be at least cols = 8");
+  REQUIRE(test::difference(out, untouched) == "");
+  a = good;  // out may begin where x ends: 3 rows of 10 and one of 8
+  std::vector<float> both(32);
+  a.x = reinterpret_cast<const bi::bf16*>(both.data());
+  a.out = both.data() + 19;
+  REQUIRE(check(a, bi::reduction::sum));
+  REQUIRE(ref::reduce(good, bi::reduction::sum));
+  REQUIRE(test::difference(out.data() + 4, untouched.data() + 4, 4) == "");
+}
+
+TEST_CASE("reduce: nothing to do", "[public][reduce]") {
+  bi::reduce_args<bi::fp16, bi::fp16> a;
+  REQUIRE(ref::reduce(a, bi::reduction::mean));
+  a.cols = 100;
+  a.x_stride = 128;
+  REQUIRE(ref::reduce(a, bi::reduction::mean));
+  auto out = test::poisoned<bi::fp16>(2);
+  const auto untouched = out;
+  a.out = out.data();
+  REQUIRE(ref::reduce(a, bi::reduction::mean));
+  REQUIRE(test::difference(out, untouched) == "");
+}
+
+TEST_CASE("argmax, argmin: bad input", "[public][reduce]") {
+  using args = bi::arg_reduce_args<float>;
+  auto x = test::random_vector<float>(64, test::values::normal, 2);
+  auto index = test::poisoned<std::int64_t>(8);
+  const auto untouched = index;
+  const args good = [&] {
+    args a;
+    a.x = x.data();
+    a.x_stride = 10;
+    a.rows = 4;
+    a.cols = 8;
+    a.index = index.data();
+    return a;
+  }();
+  struct row {
+    std::function<void(args&)> spoil;
+    test::complaint expected;
+  };
+  const row rows[] = {
+      {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
+      {[](args& a) { a.cols = 0; }, {error::too_small, "cols", 0}},
+      {[](args& a) { a.cols = -5; }, {error::too_small, "cols", -5}},
+      {[](args& a) { a.rows = 0, a.cols = -5; }, {error::too_small, "cols", -5}},
+      {[](args& a) { a.x_stride = 7; }, {error::too_small, "x_stride", 7}},
+      {[](args& a) { a.x_stride = -1; }, {error::too_small, "x_stride", -1}},
+      {[](args& a) { a.x_stride = huge; }, {error::overflow, "x_stride", huge}},
+      {[](args& a) { a.rows = std::int64_t{1} << 60, a.cols = 1, a.x_stride = 0; },
+       {error::overflow, "rows", std::int64_t{1} << 60}},
+      {[](args& a) { a.x = nullptr; }, {error::null_pointer, "x", 0}},
+      {[](args& a) { a.index = nullptr; }, {error::null_pointer, "index", 0}},
+      {[](args& a) { a.x = byte_after(a.x); }, {error::misaligned, "x"}},
+      {[](args& a) { a.index = byte_after(a.index); }, {error::misaligned, "index"}},
+      {[&](args& a) { a.index = reinterpret_cast<std::int64_t*>(x.data()); }, {error::overlap, "index", 0}},
+  };
+  for (const row& r : rows) {
+    args a = good;
+    r.spoil(a);
+    INFO("row " << (&r - rows));
+    const bi::status max = ref::argmax(a), min = ref::argmin(a);
+    REQUIRE(test::other_than(r.expected, max) == "");
+    REQUIRE(test::other_than(r.expected, min) == "");
+    REQUIRE(std::string(max.operation) == "argmax");
+    REQUIRE(std::string(min.operation) == "argmin");
+    REQUIRE(test::difference(index, untouched) == "");
+  }
+  REQUIRE(ref::argmin(args{}));
+  args a = good;
+  a.index = nullptr;
+  REQUIRE(bi::describe(ref::argmin(a)) == "argmin: index is null");
+}
