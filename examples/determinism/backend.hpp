@@ -83,7 +83,9 @@ class buffer {
  public:
   buffer() = default;
   buffer(backend& b, std::size_t count)
-      : backend_(&b), size_(count), data_(static_cast<T*>(b.allocate(count * sizeof(T))), [&b](T* p) { b.release(p); }) {}
+      : backend_(&b),
+        size_(count),
+        data_(static_cast<T*>(b.allocate(count * sizeof(T))), [&b](T* p) { b.release(p); }) {}
   buffer(backend& b, const std::vector<T>& from) : buffer(b, from.size()) { upload(from); }
 
   T* data() const { return data_.get(); }

@@ -101,8 +101,7 @@ void engine::preempt(sequence& s) {
 
 void engine::preempt_at_random() {
   if (schedule_.calm || running_.size() < 2 || !random_.chance(schedule_.preempt_percent)) return;
-  sequence& s = *running_[static_cast<std::size_t>(
-      random_.between(0, static_cast<std::int64_t>(running_.size()) - 1))];
+  sequence& s = *running_[static_cast<std::size_t>(random_.between(0, static_cast<std::int64_t>(running_.size()) - 1))];
   if (s.computed > 0 && s.preemptions < 3) preempt(s);
 }
 

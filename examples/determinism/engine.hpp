@@ -23,13 +23,13 @@ struct request {
 // A request in the engine and, when it has finished, its log.
 struct sequence {
   const request* what = nullptr;
-  std::int64_t arrival = 0;             // step
-  std::vector<std::int32_t> tokens;     // the prompt and what has been sampled
-  std::vector<std::int32_t> pages;      // its view of the cache
-  std::int64_t computed = 0;            // tokens whose K and V are in the cache
-  std::int64_t most_computed = 0;       // the same, preemptions forgotten
+  std::int64_t arrival = 0;          // step
+  std::vector<std::int32_t> tokens;  // the prompt and what has been sampled
+  std::vector<std::int32_t> pages;   // its view of the cache
+  std::int64_t computed = 0;         // tokens whose K and V are in the cache
+  std::int64_t most_computed = 0;    // the same, preemptions forgotten
   std::int64_t preemptions = 0;
-  std::set<std::int64_t> batch_rows;    // sizes of the batches that it was part of
+  std::set<std::int64_t> batch_rows;         // sizes of the batches that it was part of
   std::vector<std::uint64_t> logits_digest;  // one for each sampled token
   bi::contract::request_digest digest;       // chained over tokens and logits
   std::uint64_t kv_digest = 0;
@@ -57,8 +57,8 @@ class page_pool {
 // What may change from run to run and must not change a bit.
 struct schedule {
   std::uint64_t seed = 1;
-  bool calm = false;           // all arrive at once, nothing is random: for a request alone
-  int preempt_percent = 10;    // chance that a step throws a request out of the cache
+  bool calm = false;             // all arrive at once, nothing is random: for a request alone
+  int preempt_percent = 10;      // chance that a step throws a request out of the cache
   std::int64_t arrival_gap = 3;  // mean steps between bursts
 };
 
@@ -113,6 +113,8 @@ class engine {
 std::vector<std::uint64_t> score(model& m, const std::vector<std::int32_t>& tokens, std::int64_t first);
 
 // Pages that a view of this many tokens takes.
-inline std::int64_t pages_for(std::int64_t tokens, std::int64_t page_size) { return (tokens + page_size - 1) / page_size; }
+inline std::int64_t pages_for(std::int64_t tokens, std::int64_t page_size) {
+  return (tokens + page_size - 1) / page_size;
+}
 
 }  // namespace demo

@@ -19,7 +19,7 @@ namespace demo {
 namespace {
 
 constexpr float norm_eps = 1e-6f;
-constexpr float rope_base = 1e6f;
+constexpr double rope_theta = 1e6;
 
 // Near normal: eight uniforms of 16 bits, added up exactly.
 std::vector<bf16> random_tensor(const model_config& c, std::uint64_t tensor, std::int64_t count) {
@@ -76,7 +76,7 @@ weights make_weights(const model_config& c) {
   const auto angles = static_cast<std::size_t>(c.max_positions * c.head_dim / 2);
   w.cos.resize(angles);
   w.sin.resize(angles);
-  bi::make_rope_table(w.cos.data(), w.sin.data(), c.max_positions, c.head_dim, rope_base);
+  require(bi::make_rope_table(rope_theta, c.head_dim, c.max_positions, w.cos.data(), w.sin.data()));
   account(w.cos.data(), angles * sizeof(float));
   account(w.sin.data(), angles * sizeof(float));
   return w;

@@ -51,11 +51,11 @@ struct model_limits {
 
 // One step: rows q_start[i] .. q_start[i + 1] - 1 are the newest tokens of request i's view.
 struct batch {
-  std::vector<std::int32_t> token;     // [rows]
-  std::vector<std::int32_t> position;  // [rows]
-  std::vector<std::int64_t> slot;      // [rows] where in the cache its K and V go
-  std::vector<std::int32_t> q_start;   // [requests + 1]
-  std::vector<std::int32_t> len;       // [requests] tokens in the view, the new ones included
+  std::vector<std::int32_t> token;               // [rows]
+  std::vector<std::int32_t> position;            // [rows]
+  std::vector<std::int64_t> slot;                // [rows] where in the cache its K and V go
+  std::vector<std::int32_t> q_start;             // [requests + 1]
+  std::vector<std::int32_t> len;                 // [requests] tokens in the view, the new ones included
   std::vector<std::vector<std::int32_t>> pages;  // [requests] the view's pages in order
   std::vector<std::int32_t> logits_row;          // rows whose logits are wanted, at most limits.requests
   std::vector<bi::sample_params> params;         // one for each of them

@@ -4,8 +4,7 @@
 
 #include "bi/activation.hpp"
 #include "bi/kernel/activation.cuh"
-#include "bi/runtime.hpp"
-#include "bi/schedule/flat.hpp"
+#include "bi/launch_flat.cuh"
 
 // Definitions of the launchers that bi/activation.hpp declares. Instantiate each that a program uses in one .cu file:
 //   BI_INSTANTIATE_ACTIVATION(bi::bf16, bi::contract::activation_draft);
@@ -23,19 +22,9 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-template <class Params>
-status flat_launch(const char* operation, void (*kernel)(Params), const Params& p, std::int64_t items,
-                   cuda_stream stream) {
-  const schedule::flat_schedule s = schedule::pick_flat_schedule(items);
-  launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(s.blocks);
-  shape.block.x = static_cast<unsigned>(s.threads);
-  return launch(operation, kernel, shape, p, stream);
-}
-
 template <class Function, class T>
 status pair_rows(const char* operation, const kernel::pair_params<T>& p, cuda_stream stream) {
-  return flat_launch(operation, kernel::pair_kernel<Function, T>, p, p.vectors.count(), stream);
+  return launch_flat(operation, kernel::pair_kernel<Function, T>, p, p.vectors.count(), 1, stream);
 }
 
 template <class Function, class T>
@@ -106,7 +95,7 @@ status embedding(const embedding_args<T>& a, cuda_stream stream) {
   p.cols = a.cols;
   p.vectors = {a.rows, device::vectors_of(a.cols)};
   p.aligned = device::vector_aligned(p.table, p.table_stride) && device::vector_aligned(p.out, p.out_stride);
-  return launch_detail::flat_launch("embedding", kernel::embedding_kernel<T>, p, p.vectors.count(), stream);
+  return launch_detail::launch_flat("embedding", kernel::embedding_kernel<T>, p, p.vectors.count(), 1, stream);
 }
 
 BI_NAMESPACE_END

@@ -16,6 +16,8 @@
 #define BI_INSTANTIATE_GEMM(...) template class __VA_ARGS__
 #define BI_INSTANTIATE_GEMM_FINISH(T, Epilogue, Out) \
   template ::bi::status(::bi::gemm_finish)(const ::bi::gemm_finish_args<T, Epilogue, Out>&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_GEMM_F32(Contract) \
+  template ::bi::status(::bi::gemm_f32<Contract>)(const ::bi::gemm_f32_args&, ::bi::cuda_stream)
 
 BI_NAMESPACE_BEGIN
 
@@ -28,7 +30,8 @@ status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_sched
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = kernel_shape::threads;
   shape.shared_bytes = kernel_shape::shared_bytes;
-  if (p.slices == 1) return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
+  if (p.slices == 1)
+    return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
   return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
 }
 
@@ -104,9 +107,8 @@ status gemm_finish(const gemm_finish_args<T, Epilogue, Out>& a, cuda_stream stre
   return launch("gemm_finish", kernel::gemm_finish_kernel<T, Epilogue, Out>, shape, p, stream);
 }
 
-// A template, so that the header may be included in several .cu files and instantiated in one.
-template <class Args>
-status gemm_f32_launch(const Args& a, cuda_stream stream) {
+template <class Contract>
+status gemm_f32(const gemm_f32_args& a, cuda_stream stream) {
   if (const status st = check(a); !st || a.m == 0 || a.n == 0) return st;
   kernel::gemm_f32_params p = {};
   p.a = a.a;
@@ -125,7 +127,7 @@ status gemm_f32_launch(const Args& a, cuda_stream stream) {
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(tiles < (1 << 30) ? tiles : (1 << 30));
   shape.block.x = tile * tile;
-  return launch("gemm_f32", kernel::gemm_f32_kernel<tile>, shape, p, stream);
+  return launch("gemm_f32", kernel::gemm_f32_kernel<Contract, tile>, shape, p, stream);
 }
 
 BI_NAMESPACE_END

@@ -248,6 +248,10 @@ class gemm {
   status status_;
 };
 
+// Enqueued on `stream`; no workspace. Defined in bi/gemm.cuh.
+template <class T, class Epilogue, class Out>
+status gemm_finish(const gemm_finish_args<T, Epilogue, Out>& args, cuda_stream stream);
+
 // fp32 in and out: D[m, n] = A B^T, one fma chain in ascending k per slice of 1024, slices folded left to right.
 // Contract: contract::gemm_f32_draft. Correct at any stride, negative and zero ones of A and B included; not meant to be
 // fast. D may not overlap A or B.
@@ -305,5 +309,9 @@ inline status check(const gemm_f32_args& a) {
   c.disjoint("d", a.d, d_bytes, "b", a.b + b_low, (b_high - b_low + 1) * bytes);
   return c.result();
 }
+
+// Enqueued on `stream`; no workspace. Defined in bi/gemm.cuh.
+template <class Contract = contract::gemm_f32_draft>
+status gemm_f32(const gemm_f32_args& args, cuda_stream stream);
 
 BI_NAMESPACE_END

@@ -65,7 +65,7 @@ inline std::string describe(const status& s) {
     return out;
   }
   out += s.argument != nullptr ? s.argument : "argument";
-  if (s.position >= 0) out += "[" + number(s.position) + "]";
+  if (s.position >= 0) out.append("[").append(number(s.position)).append("]");
   const std::string bound = s.relation != nullptr ? std::string(s.relation) + " = " + number(s.bound) : number(s.bound);
   char text[64];
   switch (s.code) {

@@ -4,8 +4,8 @@
 // Records what a Hopper GPU's tensor cores return for the operands of tests/support/mma_cases.hpp. A CPU test holds the model
 // in bi/reference/mma.hpp against the file. Run it again for a new GPU or toolkit and compare the files.
 //
-//   nvcc -std=c++17 -O2 -gencode=arch=compute_90a,code=sm_90a -cudart static -I include -I . -I tests \
-//     -o build/record/record_mma tests/golden/record_mma.cu
+//   nvcc -std=c++17 -O2 -gencode=arch=compute_90a,code=sm_90a -cudart static -I include -I . -I tests
+//        -o build/record/record_mma tests/golden/record_mma.cu
 //   build/record/record_mma tests/golden/mma_hopper.txt
 #include <cuda_runtime.h>
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bi/contract/id.hpp"
-#include "bi/reference/mma.hpp"
+#include "bi/reference/mma_step.hpp"
 #include "support/data.hpp"
 
 // Operands for tensor-core steps, the same wherever they are drawn: tests/golden/record_mma.cu feeds them to a GPU, the CPU
@@ -117,13 +117,13 @@ T operand(generator& g, mma_category category, bool is_a, int i, int k) {
   }
 }
 
-// `dot` is the step's result from c = 0.
-template <class T>
-float accumulator(generator& g, mma_category category, int i, int j, float dot) {
+// dot() is the step's result from c = 0.
+template <class T, class Dot>
+float accumulator(generator& g, mma_category category, int i, int j, const Dot& dot) {
   constexpr bool narrow = format_of<T>::exponent == 5;
   const auto c = [&](std::int64_t low, std::int64_t high) { return with_magnitude<float>(g, low, high); };
   const auto around = [&](std::int64_t low, std::int64_t high) {
-    const std::int64_t e = static_cast<std::int64_t>((bi::bits_of(dot) >> 23) & 0xff) - 127;
+    const std::int64_t e = static_cast<std::int64_t>((bi::bits_of(dot()) >> 23) & 0xff) - 127;
     return c(e + low, e + high);
   };
   switch (category) {
@@ -141,9 +141,9 @@ float accumulator(generator& g, mma_category category, int i, int j, float dot) 
         case 0:
           return around(0, 28);
         case 1:
-          return bi::neg(dot);
+          return bi::neg(dot());
         case 2:
-          return bi::float_of(bi::bits_of(bi::neg(dot)) ^ static_cast<std::uint32_t>(g.below(4)));
+          return bi::float_of(bi::bits_of(bi::neg(dot())) ^ static_cast<std::uint32_t>(g.below(4)));
         default:
           return around(-30, 0);
       }
@@ -158,8 +158,8 @@ float accumulator(generator& g, mma_category category, int i, int j, float dot) 
       if (!narrow) return g.chance(30) ? 0.0f : c(118, 127);
       return g.chance(50) ? bi::float_of(0x7f7fffffu | static_cast<std::uint32_t>(g.next() & 1) << 31) : c(20, 127);
     case mma_category::zeros:
-      if (g.chance(10)) return dot;
-      if (g.chance(10)) return bi::neg(dot);
+      if (g.chance(10)) return dot();
+      if (g.chance(10)) return bi::neg(dot());
       return bi::float_of(j % 2 != 0 ? 0x80000000u : 0u);
     case mma_category::zero_times_big:
       return g.chance(70) ? 0.0f : c(narrow ? -30 : -130, narrow ? -8 : -100);
@@ -197,8 +197,8 @@ mma_tile<T> make_mma_tile(std::int64_t index) {
   }
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 8; ++j) {
-      t.c[i][j] =
-          mma_case_detail::accumulator<T>(g, category, i, j, bi::reference::mma_step_exact(0.0f, t.a[i], t.b[j]));
+      const auto dot = [&] { return bi::reference::mma_step_exact(0.0f, t.a[i], t.b[j]); };
+      t.c[i][j] = mma_case_detail::accumulator<T>(g, category, i, j, dot);
     }
   }
   return t;

@@ -18,8 +18,8 @@
 BI_NAMESPACE_BEGIN
 namespace device {
 
-inline constexpr int tile_width = 64;      // values of a row
-inline constexpr int chunk_values = 8;     // values of 16 bytes
+inline constexpr int tile_width = 64;   // values of a row
+inline constexpr int chunk_values = 8;  // values of 16 bytes
 inline constexpr int row_chunks = tile_width / chunk_values;
 
 template <class T>

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "bi/config.hpp"
 #include "bi/contract/arithmetic.hpp"
+#include "bi/device/ptx/store.cuh"
 #include "bi/dtype.hpp"
 
 // Eight consecutive elements of a row (bi/contract/row_tree.hpp's vector) between memory and fp32 registers. Whether they
@@ -22,18 +24,21 @@ BI_HD bool vector_aligned(const T* p, std::int64_t stride) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0 && (stride * static_cast<std::int64_t>(sizeof(T))) % 16 == 0;
 }
 
-template <class T>
-struct alignas(16) packed_vector {
-  T value[vector_size];
+// What moves at once.
+struct alignas(16) packed_words {
+  std::uint32_t word[4];
 };
+template <class T>
+inline constexpr int vector_words = vector_size* static_cast<int>(sizeof(T)) / 16;
 
 // Loads elements [0, n) of p, n <= 8; the others become +0. `aligned`: p is aligned to 16 bytes.
 template <class T>
 BI_D void load_vector(const T* p, int n, bool aligned, T (&out)[vector_size]) {
   if (aligned && n == vector_size) {
-    const packed_vector<T> v = *reinterpret_cast<const packed_vector<T>*>(p);
+    packed_words words[vector_words<T>];
 #pragma unroll
-    for (int i = 0; i < vector_size; ++i) out[i] = v.value[i];
+    for (int w = 0; w < vector_words<T>; ++w) words[w] = reinterpret_cast<const packed_words*>(p)[w];
+    std::memcpy(static_cast<void*>(out), words, sizeof words);
   } else {
 #pragma unroll
     for (int i = 0; i < vector_size; ++i) out[i] = i < n ? p[i] : T{};
@@ -50,10 +55,14 @@ BI_D void load_vector_f32(const T* p, int n, bool aligned, float (&out)[vector_s
 template <class T>
 BI_D void store_vector(T* p, int n, bool aligned, const T (&in)[vector_size]) {
   if (aligned && n == vector_size) {
-    packed_vector<T> v;
-#pragma unroll
-    for (int i = 0; i < vector_size; ++i) v.value[i] = in[i];
-    *reinterpret_cast<packed_vector<T>*>(p) = v;
+    // By hand: nvcc takes a structure of 16-bit elements apart and stores them two by two.
+    if constexpr (sizeof(T) == 2) {
+      const auto two = [&](int i) { return in[i].bits | static_cast<std::uint32_t>(in[i + 1].bits) << 16; };
+      store_global_16(p, two(0), two(2), two(4), two(6));
+    } else {
+      store_global_16(p, bits_of(in[0]), bits_of(in[1]), bits_of(in[2]), bits_of(in[3]));
+      store_global_16(p + 4, bits_of(in[4]), bits_of(in[5]), bits_of(in[6]), bits_of(in[7]));
+    }
   } else {
 #pragma unroll
     for (int i = 0; i < vector_size; ++i) {

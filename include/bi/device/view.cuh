@@ -107,7 +107,6 @@ class view_cursor {
     return checked(page, slot - page * source_.pages.size);
   }
 
-#if defined(__CUDACC__)
   // Passes over whole runs that end at or before view index j, 32 at a time. Called by all threads of a warp with the same
   // j, before any call of place; only the time that the next call of place takes depends on it.
   BI_D void skip_to(std::int64_t j) {
@@ -125,7 +124,6 @@ class view_cursor {
       run_ += 32;
     }
   }
-#endif
 
  private:
   template <class Page>

@@ -9,7 +9,7 @@
 #include "bi/contract/gemm.hpp"
 
 // D = A B^T in fp32 at any stride. An output is one thread's: an fma chain in ascending k for each slice of
-// contract::gemm_f32_draft, slices added left to right. Tiles of 16 k divide a slice.
+// the contract, slices added left to right. Tiles of 16 k divide a slice.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -24,9 +24,9 @@ struct gemm_f32_params {
 
 inline constexpr int gemm_f32_tile = 16;
 
-template <int Tile>
+template <class Contract, int Tile>
 BI_KERNEL __launch_bounds__(Tile* Tile) void gemm_f32_kernel(const gemm_f32_params p) {
-  constexpr std::int64_t slice = contract::gemm_f32_draft::slice;
+  constexpr std::int64_t slice = Contract::slice;
   static_assert(slice % Tile == 0, "a tile lies inside one slice");
   __shared__ float a_tile[Tile][Tile + 1], b_tile[Tile][Tile + 1];  // + 1: columns on different banks
   const int x = static_cast<int>(threadIdx.x) % Tile, y = static_cast<int>(threadIdx.x) / Tile;

@@ -49,7 +49,8 @@ template <class T, class Epilogue, class Out>
 BI_KERNEL __launch_bounds__(gemm_finish_threads) void gemm_finish_kernel(const gemm_finish_params<T, Out> p) {
   const std::int64_t cols = Epilogue::has_gate ? p.n / 2 : p.n, total = p.m * cols;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * gemm_finish_threads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * gemm_finish_threads + threadIdx.x; i < total; i += step) {
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * gemm_finish_threads + threadIdx.x; i < total;
+       i += step) {
     const std::int64_t row = i / cols, col = i % cols;
     if constexpr (Epilogue::has_gate) {
       p.d[row * p.ldd + col] = contract::gemm_silu_gate(gemm_finish_value<Epilogue>(p, row, 2 * col),

@@ -60,7 +60,7 @@ template <int BlockM>
 struct gemm_mma_shape {
   static_assert(BlockM == 16 || BlockM == 64, "tiles of 16 or 64 rows");
   static constexpr int block_m = BlockM, block_n = 64, depth = device::tile_width;
-  static constexpr int warps = 4, threads = 32 * warps, stages = 3;
+  static constexpr int warps = BlockM == 16 ? 4 : 8, threads = 32 * warps, stages = 3;
   static constexpr int warps_n = BlockM == 16 ? 4 : 2;  // warps side by side along n
   static constexpr int warp_m = BlockM / (warps / warps_n), warp_n = block_n / warps_n;
   static constexpr int fragments_m = warp_m / 16, fragments_n = warp_n / 8;
@@ -115,8 +115,7 @@ BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[3][Values], int s
 }
 
 template <class T, class Epilogue, class Out, int BlockM, bool Kn, bool Sliced>
-BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads) void gemm_mma_kernel(
-    const gemm_params<T, Out> p) {
+BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads) void gemm_mma_kernel(const gemm_params<T, Out> p) {
   using shape = gemm_mma_shape<BlockM>;
   constexpr int values = shape::fragments_m * shape::fragments_n * 4;
   extern __shared__ __align__(128) unsigned char shared[];

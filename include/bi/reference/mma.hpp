@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -10,124 +9,15 @@
 #include "bi/config.hpp"
 #include "bi/contract/arithmetic.hpp"
 #include "bi/dtype.hpp"
+#include "bi/reference/mma_step.hpp"
 
-// The tensor core of Hopper on the CPU: d = c + sum of a[k] b[k] over 16 k, as mma.sync.m16n8k16 and wgmma k16 with
-// fp32 accumulators compute it for each output element (bf16 and fp16).
-//
-//   mma_step_exact   one step in integers: short, every case, the definition
-//   mma_chain        the same bits for one row and 32 columns over many steps, in vector registers
+// Chains of tensor-core steps on the CPU: one row and 32 columns over many steps in vector registers, with the bits of
+// mma_step_exact. Pack a row and a panel of columns once, then run the one against the other.
 
 BI_NAMESPACE_BEGIN
 namespace reference {
 
-// ---- one step, exactly
-
-namespace mma_detail {
-
-template <class T>
-struct format;
-template <>
-struct format<bf16> {
-  static constexpr int fraction = 7, min_exponent = -126, exponent_mask = 0xff;
-};
-template <>
-struct format<fp16> {
-  static constexpr int fraction = 10, min_exponent = -14, exponent_mask = 0x1f;
-};
-
-// A finite number is significand * 2^(exponent - fraction bits of its format). A subnormal keeps the format's smallest
-// exponent and is not normalised.
-struct number {
-  enum { zero, finite, infinite, nan } kind;
-  bool negative;
-  std::int64_t significand;
-  int exponent;
-};
-
-inline number unpack(std::uint32_t magnitude, bool negative, int fraction, int min_exponent, int exponent_mask) {
-  const int e = static_cast<int>(magnitude >> fraction);
-  const std::int64_t f = magnitude & ((1u << fraction) - 1);
-  if (e == exponent_mask) return {f != 0 ? number::nan : number::infinite, negative, 0, 0};
-  if (e == 0) return {f != 0 ? number::finite : number::zero, negative, f, min_exponent};
-  return {number::finite, negative, f + (std::int64_t{1} << fraction), e - 1 + min_exponent};
-}
-template <class T>
-number unpack(T x) {
-  using f = format<T>;
-  return unpack(x.bits & 0x7fffu, (x.bits >> 15) != 0, f::fraction, f::min_exponent, f::exponent_mask);
-}
-inline number unpack(float x) { return unpack(bits_of(x) & 0x7fffffffu, (bits_of(x) >> 31) != 0, 23, -126, 0xff); }
-
-// The product is exact and not renormalised: its significand has twice the fraction bits and is below 4.
-inline number multiply(const number& a, const number& b) {
-  const bool negative = a.negative != b.negative;
-  if (a.kind == number::nan || b.kind == number::nan) return {number::nan, negative, 0, 0};
-  if (a.kind == number::infinite || b.kind == number::infinite) {
-    const bool invalid = a.kind == number::zero || b.kind == number::zero;
-    return {invalid ? number::nan : number::infinite, negative, 0, 0};
-  }
-  if (a.kind == number::zero || b.kind == number::zero) return {number::zero, negative, 0, 0};
-  return {number::finite, negative, a.significand * b.significand, a.exponent + b.exponent};
-}
-
-// sum * 2^unit toward zero to fp32. Zero and what underflows to it are +0; 2^128 and beyond is Inf.
-inline float round_toward_zero(std::int64_t sum, int unit) {
-  const std::uint32_t sign = sum < 0 ? 0x80000000u : 0u;
-  const std::uint64_t magnitude = sum < 0 ? 0 - static_cast<std::uint64_t>(sum) : static_cast<std::uint64_t>(sum);
-  if (magnitude == 0) return 0.0f;
-  const int top = 63 - __builtin_clzll(magnitude);  // the value lies in [2^(top + unit), 2^(top + unit + 1))
-  if (top + unit > 127) return float_of(sign | inf_bits);
-  const int exponent = top + unit < -126 ? -126 : top + unit;
-  const int shift = exponent - 23 - unit;  // to units of the result's last place
-  const std::uint64_t kept = shift > 63 ? 0 : shift > 0 ? magnitude >> shift : magnitude << -shift;
-  if (kept == 0) return 0.0f;
-  // A normal number's leading bit of `kept` adds 1 to the exponent field.
-  return float_of(sign | ((static_cast<std::uint32_t>(exponent + 126) << 23) + static_cast<std::uint32_t>(kept)));
-}
-
-}  // namespace mma_detail
-
-// One k16 step. NaN is 0x7fffffff.
-template <class T>
-float mma_step_exact(float c, const T* a, const T* b) {
-  using mma_detail::number;
-  constexpr int min_unit_exponent = -133;  // the hardware's largest exponent is at least this
-  constexpr int kept_fraction = 25;
-  struct {
-    number value;
-    int fraction;
-  } terms[17];
-  for (int k = 0; k < 16; ++k) {
-    terms[k] = {mma_detail::multiply(mma_detail::unpack(a[k]), mma_detail::unpack(b[k])),
-                2 * mma_detail::format<T>::fraction};
-  }
-  terms[16] = {mma_detail::unpack(c), 23};
-
-  bool nan = false, inf = false, negative_inf = false;
-  int largest = min_unit_exponent;
-  for (const auto& t : terms) {
-    nan |= t.value.kind == number::nan;
-    inf |= t.value.kind == number::infinite && !t.value.negative;
-    negative_inf |= t.value.kind == number::infinite && t.value.negative;
-    if (t.value.kind == number::finite && t.value.exponent > largest) largest = t.value.exponent;
-  }
-  if (nan || (inf && negative_inf)) return nan_f32();
-  if (inf) return inf_f32();
-  if (negative_inf) return neg_inf_f32();
-
-  // Every term is cut toward zero to a multiple of 2^(largest - 25); the sum of those is exact.
-  std::int64_t sum = 0;
-  for (const auto& t : terms) {
-    if (t.value.kind != number::finite) continue;
-    const int shift = kept_fraction - t.fraction - (largest - t.value.exponent);
-    const std::int64_t s = t.value.significand;
-    const std::int64_t cut = shift >= 0 ? s << shift : shift > -64 ? s >> -shift : 0;
-    sum += t.value.negative ? -cut : cut;
-  }
-  return mma_detail::round_toward_zero(sum, largest - kept_fraction);
-}
-
-// ---- operands of chains
+// ---- operands
 
 inline constexpr int mma_depth = 16;    // k of a step
 inline constexpr int mma_columns = 32;  // columns of a panel
@@ -157,18 +47,29 @@ struct vector_8 {
   typedef std::int16_t i16 __attribute__((vector_size(32)));
 };
 
+// v = {s, s, ...}. Not V{} + s: nvcc's front end crashes on that.
+template <class V, class Scalar>
+__attribute__((always_inline)) inline void fill(V& v, Scalar s) {
+  v = V{};
+  v += s;
+}
+
 // 16 pairs of elements: the pair's first elements to `first`, its second ones to `second`, each with its exponent.
 template <class T>
 void unpack_pairs(const T (&x)[16][2], float* first, float* second, std::int16_t (*exponents)[2]) {
   using v = vector_4;
   using f = format<T>;
+  v::i16 one, zero, nonfinite;
+  fill(one, std::int16_t{1});
+  fill(zero, zero_exponent);
+  fill(nonfinite, nonfinite_exponent);
   for (int i = 0; i < 16; i += 4) {
     v::u32 pair;
     std::memcpy(&pair, x[i], sizeof pair);
     const v::i16 magnitude = (v::i16)pair & 0x7fff, field = magnitude >> f::fraction;
-    v::i16 e = (field > 1 ? field : v::i16{} + 1) + (126 + f::min_exponent);
-    e = magnitude == 0 ? v::i16{} + zero_exponent : e;
-    e = field == f::exponent_mask ? v::i16{} + nonfinite_exponent : e;
+    v::i16 e = (field > one ? field : one) + (126 + f::min_exponent);
+    e = magnitude == 0 ? zero : e;
+    e = field == f::exponent_mask ? nonfinite : e;
     std::memcpy(exponents[i], &e, sizeof e);
     for (int h = 0; h < 2; ++h) {
       v::u32 bits;
@@ -176,9 +77,11 @@ void unpack_pairs(const T (&x)[16][2], float* first, float* second, std::int16_t
         bits = h == 0 ? pair << 16 : pair & 0xffff0000u;
       } else {
         const v::u32 half = h == 0 ? pair & 0xffffu : pair >> 16, m = half & 0x7fffu;
-        const v::u32 offset = m >= 0x7c00u ? v::u32{} + ((255 - 31) << 23) : v::u32{} + ((127 - 15) << 23);
+        v::u32 rebias, rebias_nonfinite;
+        fill(rebias, (127u - 15u) << 23);
+        fill(rebias_nonfinite, (255u - 31u) << 23);
         const v::f32 subnormal = __builtin_convertvector((v::i32)m, v::f32) * 0x1p-24f;
-        bits = m < 0x400u ? (v::u32)subnormal : (m << 13) + offset;
+        bits = m < 0x400u ? (v::u32)subnormal : (m << 13) + (m >= 0x7c00u ? rebias_nonfinite : rebias);
         bits |= (half & 0x8000u) << 16;
       }
       std::memcpy((h == 0 ? first : second) + i, &bits, sizeof bits);
@@ -238,8 +141,8 @@ namespace mma_detail {
 // Steps between looks at `outside`: lanes that left the window are worth nothing, and are computed again exactly.
 inline constexpr std::int64_t checked_steps = 16;
 
-// c[32] over `steps` steps. Sets outside[j] where a step of column j had its largest exponent E outside
-// of -101 .. 121, which is where
+// c[32] over `steps` steps. Sets outside[j] where a step of column j had its largest exponent E outside of -101 .. 121.
+// Inside,
 //   - a product that fp32 can't hold exactly is below the unit 2^(E-25), so it is cut to zero either way,
 //   - 2^(25-E) and 2^(E-25) are normal numbers, no result is subnormal and none overflows.
 // A column whose every term is zero is inside. No operand is a function's argument or result, so that the code means the
@@ -256,7 +159,15 @@ __attribute__((always_inline)) inline void chain_steps(float* c, const mma_row_b
   constexpr int lanes = sizeof(f32) / sizeof(float);
   constexpr int lowest = 254 - 101, highest = 254 + 121;
   constexpr int half = mma_columns / 2;
-  const u32 zero = u32{} + opaque_zero;
+  u32 zero;
+  i16 none16;
+  i32 none, one, low, high;
+  fill(zero, opaque_zero);
+  fill(none16, zero_exponent);
+  fill(none, zero_exponent);
+  fill(one, 1);
+  fill(low, lowest);
+  fill(high, highest);
 
   for (int j = 0; j < half; j += lanes) {  // columns j .. j + lanes - 1 and half + j ..
     f32 acc[2];
@@ -268,7 +179,7 @@ __attribute__((always_inline)) inline void chain_steps(float* c, const mma_row_b
     for (std::int64_t step = 0; step < steps; ++step) {
       const mma_row_block& x = a[step];
       const mma_panel_block& y = b[step];
-      i16 top16 = i16{} + zero_exponent;
+      i16 top16 = none16;
       for (int k = 0; k < mma_depth; ++k) {
         i16 e;
         std::memcpy(&e, y.exponent[k][j], sizeof e);
@@ -280,12 +191,12 @@ __attribute__((always_inline)) inline void chain_steps(float* c, const mma_row_b
         i32 top = h == 0 ? (i32)((u32)(i32)top16 << 16) >> 16 : (i32)top16 >> 16;
         const i32 magnitude = (i32)acc[h] & 0x7fffffff;
         i32 e = magnitude >> 23;
-        e = (e > 1 ? e : i32{} + 1) + 127;
-        e = magnitude == 0 ? i32{} + zero_exponent : e;
+        e = (e > one ? e : one) + 127;
+        e = magnitude == 0 ? none : e;
         top = top > e ? top : e;
-        out[h] |= (top > highest) | ((top >= 0) & (top < lowest));
-        top = top > lowest ? top : i32{} + lowest;
-        top = top < highest ? top : i32{} + highest;
+        out[h] |= (top > high) | ((top >= 0) & (top < low));
+        top = top > low ? top : low;
+        top = top < high ? top : high;
         scale[h] = (f32)((254 + 25 + 127 - top) << 23);
         unscale[h] = (f32)((top - (254 + 25 - 127)) << 23);
       }
@@ -313,9 +224,9 @@ __attribute__((always_inline)) inline void chain_steps(float* c, const mma_row_b
         u32 magnitude = ((sum[0][h] + sum[1][h]) ^ negative) - negative;
         // Without the bit below the last one kept, rounding to nearest rounds toward zero.
         magnitude &= ~(magnitude >> 24);
-        const f32 high = __builtin_convertvector((i32)(magnitude >> 16), f32);
-        const f32 low = __builtin_convertvector((i32)(magnitude & 0xffff), f32);
-        acc[h] = (f32)((u32)((high * 65536.0f + low) * unscale[h]) | (negative & 0x80000000u));
+        const f32 upper = __builtin_convertvector((i32)(magnitude >> 16), f32);
+        const f32 lower = __builtin_convertvector((i32)(magnitude & 0xffff), f32);
+        acc[h] = (f32)((u32)((upper * 65536.0f + lower) * unscale[h]) | (negative & 0x80000000u));
       }
     }
     for (int h = 0; h < 2; ++h) {

@@ -13,9 +13,9 @@ namespace schedule {
 
 // How an operation over rows is spread over the GPU. Free in every respect: no field changes a bit.
 struct row_schedule {
-  int threads_per_row = 256;   // 32: one warp a row; 256: one thread block a row
-  int rows_per_block = 1;      // warps of a block, with one warp a row
-  std::int64_t blocks = 0;     // thread blocks; rows are dealt out round after round
+  int threads_per_row = 256;  // 32: one warp a row; 256: one thread block a row
+  int rows_per_block = 1;     // warps of a block, with one warp a row
+  std::int64_t blocks = 0;    // thread blocks; rows are dealt out round after round
 
   friend constexpr bool operator==(const row_schedule& a, const row_schedule& b) {
     return a.threads_per_row == b.threads_per_row && a.rows_per_block == b.rows_per_block && a.blocks == b.blocks;

@@ -1,0 +1,247 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "report.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <fstream>
+#include <stdexcept>
+
+namespace demo {
+namespace {
+
+__attribute__((format(printf, 1, 2))) std::string format(const char* f, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, f);
+  std::vsnprintf(text, sizeof text, f, arguments);
+  va_end(arguments);
+  return text;
+}
+long long n(std::int64_t v) { return v; }
+
+std::string hex(std::uint64_t v) { return format("%016llx", static_cast<unsigned long long>(v)); }
+std::string hex(const bi::contract::request_digest& d) { return hex(d.high) + hex(d.low); }
+const char* yes(bool b) { return b ? "yes" : "NO"; }
+
+std::string divergence(const outcome& o) {
+  if (o.first_logits < 0) return "none";
+  std::string s = format("logits %lld", n(o.first_logits));
+  if (o.first_token >= 0) s += format(", token %lld", n(o.first_token));
+  return s;
+}
+
+}  // namespace
+
+bool held(const results& r, const traffic& t) {
+  const bool served = std::all_of(r.outcomes.begin(), r.outcomes.end(),
+                                  [&](const outcome& o) { return o.arm == "batch-dependent" || o.held(t); });
+  const bool alike =
+      std::all_of(r.operations.begin(), r.operations.end(), [](const invariance& i) { return i.differs == 0; });
+  const bool checked = std::all_of(r.checks.begin(), r.checks.end(), [](const auto& c) { return c.second; });
+  return !r.outcomes.empty() && served && alike && checked;
+}
+
+progress_bar::progress_bar(std::int64_t total)
+    : total_(total), terminal_(isatty(STDERR_FILENO) != 0), shown_(terminal_ ? clock::time_point{} : start_) {}
+
+progress_bar::~progress_bar() {
+  if (terminal_) std::fprintf(stderr, "\r\033[K");
+}
+
+void progress_bar::show(const std::string& label, std::int64_t done) {
+  const auto now = clock::now();
+  if (now - shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000))) return;
+  shown_ = now;
+  const double part =
+      std::min(1.0, static_cast<double>(before_ + done) / static_cast<double>(std::max<std::int64_t>(total_, 1)));
+  const double seconds = std::chrono::duration<double>(now - start_).count();
+  const std::string left = part > 0.02 ? format("%3.0f s left", seconds / part - seconds) : "";
+  if (!terminal_) {
+    std::fprintf(stderr, "%3.0f%%  %s  %s\n", 100 * part, label.c_str(), left.c_str());
+    return;
+  }
+  const auto filled = static_cast<std::size_t>(30 * part);
+  const std::string bar = std::string(filled, '#') + std::string(30 - filled, '.');
+  std::fprintf(stderr, "\r\033[K[%s] %3.0f%%  %s  %s", bar.c_str(), 100 * part, label.c_str(), left.c_str());
+  std::fflush(stderr);
+}
+
+std::string header_text(const options& o, const weights& w) {
+  const model_config& m = o.model;
+  const traffic& t = o.serve;
+  std::string s;
+  s += format("model     %lld layers, hidden %lld, %lld query and %lld KV heads of %lld, MLP %lld, vocabulary %lld: ",
+              n(m.layers), n(m.hidden), n(m.heads_q), n(m.heads_kv), n(m.head_dim), n(m.mlp), n(m.vocab));
+  s += format("%.1f million bf16 weights, digest %s\n", static_cast<double>(w.parameters) / 1e6, hex(w.digest).c_str());
+  s += format(
+      "traffic   %lld equal requests (%lld tokens of prompt, %lld new), %lld with other seeds, %lld others; seed %llu\n",
+      n(t.equal), n(t.prompt), n(t.new_tokens), n(t.seeds), n(t.background), static_cast<unsigned long long>(t.seed));
+  s += format(
+      "schedule  1 to %lld tokens a step, at most %lld requests at a time, %lld pages of %lld tokens; seed %llu\n",
+      n(o.limits.rows), n(o.limits.requests), n(o.limits.pages), n(o.limits.page_size),
+      static_cast<unsigned long long>(o.how.seed));
+  s += format("backend   %s\n",
+              o.backend == "gpu" ? "GPU" : "CPU reference: bit for bit what the kernels compute, slowly");
+  return s;
+}
+
+std::string results_text(const options& o, const results& r) {
+  std::string s = "\n";
+  s += format("%lld equal requests, different results:\n\n", n(o.serve.equal));
+  s += format("%-6s%-17s%12s%9s  %-22s%8s%12s%11s%13s\n", "", "", "completions", "digests", "first divergence", "alone",
+              "prefill", "batches", "preemptions");
+  for (const outcome& x : r.outcomes) {
+    const bool baseline = x.arm == "batch-dependent";
+    s += format("%-6s%-17s%12lld%9lld  %-22s%8s%12s%11lld%13lld\n", x.mode.c_str(), baseline ? x.arm.c_str() : "bi",
+                n(x.completions), n(x.digests), divergence(x).c_str(), x.alone ? "same" : "differs",
+                x.prefill ? "same" : "differs", n(x.batch_sizes), n(x.stats.preemptions));
+  }
+  s += "\n"
+       "  digests      of all tokens, logits and the KV cache of a request\n"
+       "  alone        one of the requests served by itself\n"
+       "  prefill      logits of prompt and completion, computed at once instead of one by one\n"
+       "  batches      sizes of the batches that the equal requests were in\n";
+  s += format("  T=1          top-p %.2f, top-k %d, one seed;", static_cast<double>(sampled.top_p), sampled.top_k);
+  for (const outcome& x : r.outcomes) {
+    if (x.arm != "batch-dependent" && x.mode == sampled.name) {
+      s += format(" %lld other seeds gave %lld other completions", n(o.serve.seeds), n(x.seed_completions));
+    }
+  }
+  s += "\n\nOne row alone and in batches, operation by operation:\n\n";
+  s += format("  %-34s%16s%20s\n", "", "bi", o.baseline ? "batch-dependent" : "");
+  for (const invariance& i : r.operations) {
+    const std::string bi = i.differs == 0 ? "same" : format("%lld of %lld DIFFER", n(i.differs), n(i.batches));
+    const std::string other = !o.baseline              ? ""
+                              : i.baseline_differs < 0 ? "-"
+                              : i.baseline_differs == 0
+                                  ? "same"
+                                  : format("%lld of %lld differ", n(i.baseline_differs), n(i.batches));
+    s += format("  %-34s%16s%20s\n", i.operation.c_str(), bi.c_str(), other.c_str());
+  }
+  s += "  \"a, b | c\": a then b alone, c in a batch\n\n";
+  for (const outcome& x : r.outcomes) {
+    if (x.arm != "batch-dependent")
+      s += format("end-to-end digest %s  %s\n", x.mode.c_str(), hex(x.end_to_end).c_str());
+  }
+  for (const auto& [what, ok] : r.checks) s += format("%s: %s\n", what.c_str(), yes(ok));
+  for (const outcome& x : r.outcomes) {
+    if (x.arm == "batch-dependent" && x.digests < 2) {
+      s += "note: the batch-dependent operations gave equal results too, so this traffic proves little\n";
+    }
+  }
+  s += format("%s (%.0f s)\n", held(r, o.serve) ? "The promise held." : "THE PROMISE DID NOT HOLD.", r.seconds);
+  return s;
+}
+
+std::vector<std::pair<std::string, std::string>> make_record(const options& o, const weights& w, const results& r) {
+  const model_config& m = o.model;
+  const traffic& t = o.serve;
+  std::vector<std::pair<std::string, std::string>> record = {
+      {"format", "bi-determinism-1"},
+      {"model",
+       format("layers %lld hidden %lld heads %lld kv-heads %lld head-dim %lld mlp %lld vocab %lld positions %lld",
+              n(m.layers), n(m.hidden), n(m.heads_q), n(m.heads_kv), n(m.head_dim), n(m.mlp), n(m.vocab),
+              n(m.max_positions))},
+      {"weights", hex(w.digest)},
+      {"traffic",
+       format("equal %lld seeds %lld background %lld prompt %lld tokens %lld seed %llu", n(t.equal), n(t.seeds),
+              n(t.background), n(t.prompt), n(t.new_tokens), static_cast<unsigned long long>(t.seed))}};
+  for (const auto& [name, id] : contracts_of(m)) record.emplace_back("contract " + name, hex(id));
+  for (const outcome& x : r.outcomes) {
+    if (x.arm == "batch-dependent") continue;
+    record.emplace_back("digest " + x.mode + " request", hex(x.request_digest));
+    record.emplace_back("digest " + x.mode + " kv", hex(x.kv_digest));
+    record.emplace_back("digest " + x.mode + " end-to-end", hex(x.end_to_end));
+  }
+  return record;
+}
+
+void write_file(const std::string& file, const std::string& text) {
+  std::ofstream out(file);
+  out << text;
+  out.close();
+  if (!out) throw std::runtime_error("can't write " + file);
+}
+
+void save_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record) {
+  std::string text;
+  for (const auto& [key, value] : record) text += key + ": " + value + "\n";
+  write_file(file, text);
+}
+
+comparison check_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record,
+                        std::string& message) {
+  std::ifstream in(file);
+  if (!in) throw std::invalid_argument("can't read " + file);
+  std::vector<std::pair<std::string, std::string>> theirs;
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t colon = line.find(": ");
+    if (colon == std::string::npos) throw std::invalid_argument(file + " is not a file that --save wrote: " + line);
+    theirs.emplace_back(line.substr(0, colon), line.substr(colon + 2));
+  }
+  const auto lines = std::max(theirs.size(), record.size());
+  for (std::size_t i = 0; i < lines; ++i) {
+    const std::pair<std::string, std::string> none = {"nothing", ""};
+    const auto& a = i < record.size() ? record[i] : none;
+    const auto& b = i < theirs.size() ? theirs[i] : none;
+    if (a == b) continue;
+    const std::string both =
+        "\"" + a.first + ": " + a.second + "\" here, \"" + b.first + ": " + b.second + "\" in " + file;
+    const bool digest = a.first == b.first && a.first.starts_with("digest");
+    message = (digest ? "other digests: " : "the runs can't be compared: ") + both;
+    return digest ? comparison::other_digests : comparison::not_comparable;
+  }
+  message = "all digests are equal to those in " + file;
+  return comparison::equal;
+}
+
+std::string json_text(const options& o, const weights& w, const results& r) {
+  std::string s = "{\n  \"held\": " + std::string(held(r, o.serve) ? "true" : "false") + ",\n";
+  s += format("  \"backend\": \"%s\",\n  \"seconds\": %.3f,\n", o.backend.c_str(), r.seconds);
+  s += format(
+      "  \"schedule\": {\"seed\": %llu, \"batch_tokens\": %lld, \"batch_requests\": %lld, \"pages\": %lld, \"page_size\": %lld},\n",
+      static_cast<unsigned long long>(o.how.seed), n(o.limits.rows), n(o.limits.requests), n(o.limits.pages),
+      n(o.limits.page_size));
+  s += "  \"record\": {";
+  const char* comma = "\n";
+  for (const auto& [key, value] : make_record(o, w, r)) {
+    s += comma + format("    \"%s\": \"%s\"", key.c_str(), value.c_str());
+    comma = ",\n";
+  }
+  s += "\n  },\n  \"served\": [";
+  comma = "\n";
+  const auto truth = [](bool b) { return b ? "true" : "false"; };
+  for (const outcome& x : r.outcomes) {
+    s += comma + format("    {\"mode\": \"%s\", \"arm\": \"%s\", \"completions\": %lld, \"digests\": %lld, ",
+                        x.mode.c_str(), x.arm.c_str(), n(x.completions), n(x.digests));
+    s += format("\"first_logits\": %lld, \"first_token\": %lld, \"seed_completions\": %lld, ", n(x.first_logits),
+                n(x.first_token), n(x.seed_completions));
+    s += format("\"alone\": %s, \"prefill\": %s, \"batch_sizes\": %lld, \"smallest_batch\": %lld, ", truth(x.alone),
+                truth(x.prefill), n(x.batch_sizes), n(x.smallest_batch));
+    s += format("\"largest_batch\": %lld, \"steps\": %lld, \"tokens\": %lld, \"recomputed\": %lld, ",
+                n(x.largest_batch), n(x.stats.steps), n(x.stats.rows), n(x.stats.recomputed));
+    s += format("\"preemptions\": %lld, \"preemptions_for_pages\": %lld, \"end_to_end\": \"%s\", \"seconds\": %.3f}",
+                n(x.stats.preemptions), n(x.stats.preemptions_for_pages), hex(x.end_to_end).c_str(), x.seconds);
+    comma = ",\n";
+  }
+  s += "\n  ],\n  \"operations\": [";
+  comma = "\n";
+  for (const invariance& i : r.operations) {
+    s += comma + format("    {\"operation\": \"%s\", \"batches\": %lld, \"differs\": %lld, \"baseline_differs\": %lld}",
+                        i.operation.c_str(), n(i.batches), n(i.differs), n(i.baseline_differs));
+    comma = ",\n";
+  }
+  s += "\n  ],\n  \"checks\": {";
+  comma = "\n";
+  for (const auto& [what, ok] : r.checks) {
+    s += comma + format("    \"%s\": %s", what.c_str(), truth(ok));
+    comma = ",\n";
+  }
+  return s + "\n  }\n}\n";
+}
+
+}  // namespace demo

@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "bi/digest.hpp"
+#include "bi/kernel/digest.cuh"
+#include "bi/runtime.hpp"
+#include "bi/schedule/rows.hpp"
+
+// Definitions of the launchers that bi/digest.hpp declares. Instantiate each that a program uses in one .cu file:
+//   BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_draft);
+//   BI_INSTANTIATE_DIGEST_KV(bi::bf16, bi::contract::digest_draft);
+
+#define BI_INSTANTIATE_DIGEST_ROWS(Contract) \
+  template ::bi::status(::bi::digest_rows<Contract>)(const ::bi::digest_rows_args&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_DIGEST_KV(T, Contract) \
+  template ::bi::status(::bi::digest_kv<T, Contract>)(const ::bi::digest_kv_args<T>&, ::bi::cuda_stream)
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+// A thread block a digest.
+inline launch_shape digest_shape(std::int64_t digests) {
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(digests < schedule::max_row_blocks ? digests : schedule::max_row_blocks);
+  shape.block.x = static_cast<unsigned>(kernel::digest_threads);
+  return shape;
+}
+}  // namespace launch_detail
+
+template <class Contract>
+status digest_rows(const digest_rows_args& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0) return st;
+  kernel::digest_rows_params p = {};
+  p.data = static_cast<const unsigned char*>(a.data);
+  p.row_stride = a.row_stride_bytes == 0 ? a.row_bytes : a.row_stride_bytes;
+  p.rows = a.rows;
+  p.row_bytes = a.row_bytes;
+  p.out = a.out;
+  const std::uintptr_t starts = reinterpret_cast<std::uintptr_t>(a.data) | static_cast<std::uintptr_t>(p.row_stride);
+  p.granule = 16;
+  while (starts % static_cast<unsigned>(p.granule) != 0) p.granule /= 2;
+  return launch("digest_rows", kernel::digest_rows_kernel<Contract>, launch_detail::digest_shape(a.rows), p, stream);
+}
+
+template <class T, class Contract>
+status digest_kv(const digest_kv_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.requests == 0) return st;
+  const cache_strides k = k_strides(a.cache), v = v_strides(a.cache);
+  kernel::digest_kv_params<T> p = {};
+  p.k = a.cache.k;
+  p.v = a.cache.v;
+  p.k_page_stride = k.page;
+  p.k_token_stride = k.token;
+  p.k_head_stride = k.head;
+  p.v_page_stride = v.page;
+  p.v_token_stride = v.token;
+  p.v_head_stride = v.head;
+  p.heads = a.cache.heads;
+  p.head_dim = a.cache.head_dim;
+  p.view = device::make_view_source(a.view, a.cache);
+  p.first = a.first;
+  p.count = a.count;
+  p.requests = a.requests;
+  p.out = a.out;
+  p.aligned = a.cache.head_dim * static_cast<int>(sizeof(T)) % 16 == 0;
+  for (const std::int64_t s : {k.page, k.token, k.head}) p.aligned = p.aligned && device::vector_aligned(p.k, s);
+  for (const std::int64_t s : {v.page, v.token, v.head}) p.aligned = p.aligned && device::vector_aligned(p.v, s);
+  return launch("digest_kv", kernel::digest_kv_kernel<Contract, T>, launch_detail::digest_shape(a.requests), p, stream);
+}
+
+BI_NAMESPACE_END
