@@ -114,10 +114,12 @@ inline void check_limits(checker& c, const attention_limits& l) {
 }
 
 // [rows, heads, head_dim], no two elements at one place: all of a token's heads lie below the next token, or all of a
-// head's tokens below the next head.
-inline std::int64_t check_strides(checker& c, const char* token_name, const char* head_name, attention_strides s,
-                                  std::int64_t rows, const attention_limits& l, std::int64_t bytes) {
-  c.stride(head_name, s.head, l.head_dim, "head_dim", l.heads_q, bytes);
+// head's tokens below the next head. Returns the bytes from first to last.
+inline std::int64_t check_strides(checker& c, const char* token_name, const char* head_name, std::int64_t token,
+                                  std::int64_t head, std::int64_t rows, const attention_limits& l, std::int64_t bytes) {
+  c.stride(head_name, head, l.head_dim, "head_dim", l.heads_q, bytes);
+  if (!c.ok()) return 0;  // the default of the token stride may overflow
+  const attention_strides s = attention_strides_of(token, head, l);
   c.stride(token_name, s.token, l.head_dim, "head_dim", rows, bytes);
   if (!c.ok()) return 0;
   const std::int64_t heads_width = (l.heads_q - 1) * s.head + l.head_dim;
@@ -179,9 +181,10 @@ status check(const attention_args<T>& a, Contract) {
   if (!c.ok() || a.rows == 0 || a.requests == 0) return c.result();
 
   using attention_detail::check_strides;
-  const attention_strides sq = q_strides(a), so = out_strides(a);
-  const std::int64_t q_bytes = check_strides(c, "q_token_stride", "q_head_stride", sq, a.rows, l, bytes);
-  const std::int64_t out_bytes = check_strides(c, "out_token_stride", "out_head_stride", so, a.rows, l, bytes);
+  const std::int64_t q_bytes =
+      check_strides(c, "q_token_stride", "q_head_stride", a.q_token_stride, a.q_head_stride, a.rows, l, bytes);
+  const std::int64_t out_bytes =
+      check_strides(c, "out_token_stride", "out_head_stride", a.out_token_stride, a.out_head_stride, a.rows, l, bytes);
   c.stride("lse_token_stride", a.lse_token_stride, l.heads_q, "heads_q", a.rows, sizeof(float));
   c.pointer("q", a.q).pointer("out", a.out).pointer("len", a.len);
   c.optional_pointer("q_start", a.q_start).optional_pointer("lse", a.lse);
@@ -193,8 +196,9 @@ status check(const attention_args<T>& a, Contract) {
   attention_detail::check_view(c, a.view, a.requests);
   if (!c.ok()) return c.result();
 
-  const std::int64_t k_bytes = cache_bytes(a.cache, k_strides(a.cache)),
-                     v_bytes = cache_bytes(a.cache, v_strides(a.cache));
+  const attention_strides sq = q_strides(a), so = out_strides(a);
+  const std::int64_t k_bytes = cache_bytes(a.cache, k_strides(a.cache));
+  const std::int64_t v_bytes = cache_bytes(a.cache, v_strides(a.cache));
   const std::int64_t lse_bytes = span_bytes(a.rows, a.lse_token_stride, l.heads_q, sizeof(float));
   const std::int64_t len_bytes = a.requests * static_cast<std::int64_t>(sizeof(std::int32_t));
   c.disjoint("out", a.out, out_bytes, "q", a.q, q_bytes, sq.token == so.token && sq.head == so.head);

@@ -133,16 +133,19 @@ checker& check_cache(checker& c, const paged_cache<T>& p) {
   c.at_most("cache.num_pages", p.num_pages, large).at_most("cache.page_size", p.page_size, large);
   c.at_most("cache.heads", p.heads, large).at_most("cache.head_dim", p.head_dim, large);
   if (!c.ok()) return c;
-  const cache_strides k = k_strides(p), v = v_strides(p);
-  for (const auto* s : {&k, &v}) {
-    const bool is_k = s == &k;
-    c.at_least(is_k ? "cache.k_head_stride" : "cache.v_head_stride", s->head, p.head_dim, "head_dim");
-    c.at_least(is_k ? "cache.k_token_stride" : "cache.v_token_stride", s->token, p.head_dim, "head_dim");
-    c.stride(is_k ? "cache.k_page_stride" : "cache.v_page_stride", s->page, p.head_dim, "head_dim", p.num_pages, bytes);
-    c.stride(is_k ? "cache.k_token_stride" : "cache.v_token_stride", s->token, p.head_dim, "head_dim", p.page_size,
-             bytes);
-    c.stride(is_k ? "cache.k_head_stride" : "cache.v_head_stride", s->head, p.head_dim, "head_dim", p.heads, bytes);
-  }
+  // Each default is a product with a stride that has been found small enough.
+  const auto or_else = [](std::int64_t stride, std::int64_t packed) { return stride != 0 ? stride : packed; };
+  const std::int64_t k_head = or_else(p.k_head_stride, p.head_dim), v_head = or_else(p.v_head_stride, k_head);
+  c.stride("cache.k_head_stride", k_head, p.head_dim, "head_dim", p.heads, bytes);
+  c.stride("cache.v_head_stride", v_head, p.head_dim, "head_dim", p.heads, bytes);
+  if (!c.ok()) return c;
+  const std::int64_t k_token = or_else(p.k_token_stride, p.heads * k_head), v_token = or_else(p.v_token_stride, k_token);
+  c.stride("cache.k_token_stride", k_token, p.head_dim, "head_dim", p.page_size, bytes);
+  c.stride("cache.v_token_stride", v_token, p.head_dim, "head_dim", p.page_size, bytes);
+  if (!c.ok()) return c;
+  const std::int64_t k_page = or_else(p.k_page_stride, p.page_size * k_token), v_page = or_else(p.v_page_stride, k_page);
+  c.stride("cache.k_page_stride", k_page, p.head_dim, "head_dim", p.num_pages, bytes);
+  c.stride("cache.v_page_stride", v_page, p.head_dim, "head_dim", p.num_pages, bytes);
   c.pointer("cache.k", p.k).pointer("cache.v", p.v);
   return c;
 }

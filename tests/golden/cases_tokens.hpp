@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -239,16 +239,15 @@ std::vector<std::uint32_t> run_sample(Backend& b, const matrix_case& c, std::uin
   bi::sample_args<T> a;
   a.rows = c.rows, a.vocab = c.cols, a.logits_stride = c.cols + c.pad;
   auto logits = random_vector<T>(c.rows * a.logits_stride + c.offset, c.kind, seed);
-  const auto fill_row = [&](std::int64_t r, std::uint32_t bits) {  // a row of one value
-    for (std::int64_t i = 0; r < c.rows && i < c.cols; ++i) {
-      logits[static_cast<std::size_t>(c.offset + r * a.logits_stride + i)] = from_bits<T>(bits);
-    }
-  };
-  constexpr int fraction = format_of<T>::fraction, all_ones = (1 << format_of<T>::exponent) - 1;
   if (c.kind == values::hostile) {
-    fill_row(1, static_cast<std::uint32_t>(all_ones + (1 << format_of<T>::exponent)) << fraction);  // -Inf
-    fill_row(4, static_cast<std::uint32_t>(all_ones) << fraction | 1u);                             // NaN
-    fill_row(7, static_cast<std::uint32_t>(all_ones) << fraction);                                  // +Inf
+    constexpr std::uint32_t sign = 1u << (8 * sizeof(T) - 1), one = 1u << format_of<T>::fraction;
+    constexpr std::uint32_t infinity = sign - one;
+    const std::pair<std::int64_t, std::uint32_t> equal_rows[] = {
+        {1, sign | infinity}, {4, infinity | 1u}, {7, infinity}};
+    for (const auto& [row, bits] : equal_rows) {
+      if (row >= c.rows) continue;
+      std::fill_n(logits.begin() + c.offset + row * a.logits_stride, c.cols, from_bits<T>(bits));
+    }
   }
   a.logits = b.input(logits) + c.offset;
   a.params = b.input(sample_settings(c.rows, c.cols, seed + 1));
@@ -288,8 +287,8 @@ std::vector<std::uint64_t> run_digest_rows(Backend& b, const bytes_case& c, std:
 
 // Views of `requests` requests over the pages of a cache, all three forms of the same tokens when the runs are pages.
 struct view_data {
-  std::vector<std::int32_t> pages, start, run_start;
-  std::vector<bi::kv_run> runs;
+  std::vector<std::int32_t> pages, start;
+  std::vector<std::int32_t> runs, run_start;  // slot and length in turn
   std::vector<std::int32_t> first, count;
   std::int64_t row_stride = 0;
 };
@@ -304,20 +303,21 @@ inline view_data random_views(std::int64_t requests, std::int64_t num_pages, std
     for (std::int64_t i = 0; i < v.row_stride; ++i) {
       v.pages.push_back(static_cast<std::int32_t>(g.below(num_pages)));
       if (!loose_runs) {
-        v.runs.push_back({static_cast<std::int32_t>(v.pages.back() * page_size), static_cast<std::int32_t>(page_size)});
+        for (const std::int64_t x : {v.pages.back() * page_size, page_size})
+          v.runs.push_back(static_cast<std::int32_t>(x));
         tokens += page_size;
       }
     }
     // Short runs anywhere, empty ones among them, and enough of them for several rounds of a warp.
     for (std::int64_t i = g.between(0, 150); loose_runs && i > 0; --i) {
       const std::int64_t slot = g.below(num_pages * page_size);
-      const std::int64_t length = g.between(0, 3) == 0 ? 0 : g.between(0, 5);
-      const std::int64_t rest = num_pages * page_size - slot;
-      v.runs.push_back({static_cast<std::int32_t>(slot), static_cast<std::int32_t>(length < rest ? length : rest)});
-      tokens += v.runs.back().length;
+      const std::int64_t most = std::min<std::int64_t>(num_pages * page_size - slot, g.chance(25) ? 0 : 5);
+      const std::int64_t length = g.between(0, most);
+      for (const std::int64_t x : {slot, length}) v.runs.push_back(static_cast<std::int32_t>(x));
+      tokens += length;
     }
     v.start.push_back(static_cast<std::int32_t>(v.pages.size()));
-    v.run_start.push_back(static_cast<std::int32_t>(v.runs.size()));
+    v.run_start.push_back(static_cast<std::int32_t>(v.runs.size() / 2));
     v.first.push_back(static_cast<std::int32_t>(g.below(tokens + 1)));
     v.count.push_back(static_cast<std::int32_t>(r % 5 == 4 ? -1 : g.below(tokens - v.first.back() + 1)));
   }
@@ -338,7 +338,7 @@ bi::kv_view make_view(Backend& b, const view_data& v, bi::view_kind kind) {
     return t;
   }
   bi::run_list t;
-  t.runs = b.input(v.runs);
+  t.runs = reinterpret_cast<const bi::kv_run*>(b.input(v.runs));
   t.start = b.input(v.run_start);
   return t;
 }

@@ -55,7 +55,7 @@ struct pages {
       cache.v_token_stride = heads * (dim + 3);
       cache.v_page_stride = page_size * cache.v_token_stride + 5;
     }
-    memory = test::poisoned<T>(v + num_pages * (page_size * heads * (dim + 3) + 5) + v);
+    memory = test::poisoned<T>(2 * num_pages * (page_size * (heads * (dim + 3) + 2) + 5));
     cache.k = memory.data();
     cache.v = memory.data() + v;
   }

@@ -1,0 +1,20 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <cstdint>
+
+#include "golden/cases_functions.hpp"
+#include "gpu/support/gpu_backend.hpp"
+#include "support/backend.hpp"
+#include "support/catch.hpp"
+
+TEST_CASE("functions: GPU bits equal the host's", "[gpu]") {
+  for (int f = 0; f < static_cast<int>(test::scalar_function::count); ++f) {
+    const auto function = static_cast<test::scalar_function>(f);
+    test::host_backend host;
+    test::gpu_backend gpu;
+    INFO(test::name_of(function));
+    CHECK(test::difference(test::run_function(gpu, function, 2000000, 17),
+                           test::run_function(host, function, 2000000, 17)) == "");
+    gpu.clear();
+  }
+}
