@@ -130,23 +130,6 @@ inline std::int64_t check_strides(checker& c, const char* token_name, const char
   return span_bytes(rows, s.token, heads_width, bytes);
 }
 
-inline void check_view(checker& c, const kv_view& v, std::int64_t requests) {
-  switch (v.kind) {
-    case view_kind::page_table:
-      c.pointer("view.pages", v.table.pages).at_least("view.row_stride", v.table.row_stride, 0);
-      c.stride("view.row_stride", v.table.row_stride, 0, nullptr, requests, sizeof(std::int32_t));
-      break;
-    case view_kind::page_csr:
-      c.pointer("view.pages", v.csr.pages).pointer("view.start", v.csr.start);
-      break;
-    case view_kind::run_list:
-      c.pointer("view.runs", v.runs.runs).pointer("view.start", v.runs.start);
-      break;
-    default:
-      c.supported("view", static_cast<int>(v.kind), false, "page_table, page_csr, run_list");
-  }
-}
-
 }  // namespace attention_detail
 
 // What every entry point asks first. Looks at the arguments, never at what they point to.
@@ -193,7 +176,7 @@ status check(const attention_args<T>& a, Contract) {
   c.at_most("cache.heads", a.cache.heads, l.heads_kv, "limits.heads_kv");
   c.at_least("cache.head_dim", a.cache.head_dim, l.head_dim, "limits.head_dim");
   c.at_most("cache.head_dim", a.cache.head_dim, l.head_dim, "limits.head_dim");
-  attention_detail::check_view(c, a.view, a.requests);
+  check_view(c, a.view, a.requests);
   if (!c.ok()) return c.result();
 
   const attention_strides sq = q_strides(a), so = out_strides(a);

@@ -139,11 +139,13 @@ checker& check_cache(checker& c, const paged_cache<T>& p) {
   c.stride("cache.k_head_stride", k_head, p.head_dim, "head_dim", p.heads, bytes);
   c.stride("cache.v_head_stride", v_head, p.head_dim, "head_dim", p.heads, bytes);
   if (!c.ok()) return c;
-  const std::int64_t k_token = or_else(p.k_token_stride, p.heads * k_head), v_token = or_else(p.v_token_stride, k_token);
+  const std::int64_t k_token = or_else(p.k_token_stride, p.heads * k_head);
+  const std::int64_t v_token = or_else(p.v_token_stride, k_token);
   c.stride("cache.k_token_stride", k_token, p.head_dim, "head_dim", p.page_size, bytes);
   c.stride("cache.v_token_stride", v_token, p.head_dim, "head_dim", p.page_size, bytes);
   if (!c.ok()) return c;
-  const std::int64_t k_page = or_else(p.k_page_stride, p.page_size * k_token), v_page = or_else(p.v_page_stride, k_page);
+  const std::int64_t k_page = or_else(p.k_page_stride, p.page_size * k_token);
+  const std::int64_t v_page = or_else(p.v_page_stride, k_page);
   c.stride("cache.k_page_stride", k_page, p.head_dim, "head_dim", p.num_pages, bytes);
   c.stride("cache.v_page_stride", v_page, p.head_dim, "head_dim", p.num_pages, bytes);
   c.pointer("cache.k", p.k).pointer("cache.v", p.v);

@@ -185,12 +185,12 @@ BI_HD inline float erf(float x) {
   return contract::with_sign_of(y, x);
 }
 
-// x / (1 + exp(-x)), below 2.5 ulp for x >= -87; below -88.73, where exp(-x) is Inf, the result is -0. silu(-Inf) is NaN,
-// as -Inf / Inf.
+// x / (1 + exp(-x)), below 2.5 ulp for x >= -87; below -88.73, where exp(-x) is Inf, the result is -0. silu(-Inf) is
+// -Inf / Inf, a NaN.
 BI_HD inline float silu(float x) { return div_rn(x, add_rn(1.0f, exp(neg(x)))); }
 
-// x (1 + erf(x / sqrt(2))) / 2. The error is below 1.5 ulp of x; where the sum cancels (x < -1) it grows relative to the
-// result, which is -0 below -5.55. gelu(-Inf) is NaN.
+// x (1 + erf(x / sqrt(2))) / 2. The error is below 1.5 ulp of x; where the sum cancels (x < -1) it grows relative to
+// the result, which is -0 below -5.55. gelu(-Inf) is NaN.
 BI_HD inline float gelu(float x) { return mul_rn(x, mul_rn(0.5f, add_rn(1.0f, erf(mul_rn(x, 0x1.6a09e6p-1f))))); }
 
 // x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, with the same bound; -0 below -5.16.

@@ -1,0 +1,117 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/arithmetic.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/device/attention_tile.cuh"
+#include "bi/device/row.cuh"
+
+// The softmax of bi/contract/attention.hpp over the fragments of attention_tile.cuh. Four neighbouring threads, a quad,
+// share a row: thread t has element (w, h, e) of the contract's lane t in s[2 w + h][e], or [2 + e] for row g + 8.
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+// Rows g and g + 8 of a thread. leaf_l is the l[t] of the leaf in progress, the rest of l and m is the same in the quad.
+template <int Blocks>
+struct attention_state {
+  std::int32_t lo[2], see[2];  // the row sees view indices lo <= j < see
+  float leaf_m[2], leaf_l[2];
+  float m[2], l[2];  // of the closed leaves
+  float leaf_o[Blocks][4], o[Blocks][4];
+};
+
+template <int Blocks>
+BI_D void attention_reset(attention_state<Blocks>& x) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    x.leaf_m[h] = x.m[h] = neg_inf_f32();
+    x.leaf_l[h] = x.l[h] = 0.0f;
+  }
+#pragma unroll
+  for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = x.o[i / 4][i % 4] = 0.0f;
+}
+
+// From a tile's scores to its weights, in place. Row h sees the tile's keys [begin[h], end[h]); Masked = false: all of
+// them. rescale[h] is for o: exactly 1 where the row's maximum stays, or the row sees nothing of the tile.
+template <class Contract, bool Masked, int Blocks>
+BI_D void attention_weigh(attention_state<Blocks>& x, float (&s)[key_tile / 8][4], float (&rescale)[2],
+                          const contract::attention_scale& scale, const int (&begin)[2], const int (&end)[2],
+                          int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const auto visible = [&](int i) {
+      const int key = Contract::key(lane % 4, i / 4, i / 2 % 2, i % 2);
+      return !Masked || (key >= begin[h] && key < end[h]);
+    };
+    float largest = neg_inf_f32();
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& score = s[i / 2][2 * h + i % 2];
+      score = Contract::score(score, scale);
+      if (visible(i)) largest = max_nan(largest, score);
+    }
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
+    const contract::attention_advance next =
+        Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
+    float p[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& weight = s[i / 2][2 * h + i % 2];
+      p[i] = visible(i) ? Contract::weight(weight, scale.c, next.neg_base) : 0.0f;
+      weight = p[i];
+    }
+    const float l = Contract::accumulate(x.leaf_l[h], next.rescale, Contract::lane_sum(p));
+    const bool sees = !Masked || begin[h] < end[h];
+    x.leaf_l[h] = sees ? l : x.leaf_l[h];
+    x.leaf_m[h] = sees ? next.m : x.leaf_m[h];
+    rescale[h] = sees ? next.rescale : 1.0f;
+  }
+}
+
+// Few tiles move a maximum by more than the lag; by 1 no bit of o changes.
+template <int Blocks>
+BI_D void attention_rescale(attention_state<Blocks>& x, const float (&rescale)[2]) {
+  constexpr std::uint32_t one = 0x3f800000u;
+  if (__all_sync(full_warp, bits_of(rescale[0]) == one && bits_of(rescale[1]) == one)) return;
+#pragma unroll
+  for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = mul_rn(x.leaf_o[i / 4][i % 4], rescale[i % 4 / 2]);
+}
+
+// Closes the leaf that begins at view index `leaf` and folds it into the row, for rows that see some of it; the others
+// keep their bits. Called by the whole warp.
+template <class Contract, int Blocks>
+BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int64_t leaf, int lane) {
+  const int quad = lane & ~3;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float l[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) l[i] = __shfl_sync(full_warp, x.leaf_l[h], quad + i);
+    const bool earlier = x.lo[h] < leaf;  // the row has seen leaves before, if it sees any of this one
+    const bool sees = x.see[h] > leaf && x.lo[h] < leaf + Contract::leaf && x.lo[h] < x.see[h];
+    const float leaf_m = x.leaf_m[h], leaf_l = Contract::close(leaf_m, l[0], l[1], l[2], l[3]);
+    const contract::attention_fold f = Contract::fold(x.m[h], leaf_m);
+    const auto fold = [&](float left, float right) {
+      return !sees ? left : earlier ? Contract::fold_value(f, left, right) : right;
+    };
+#pragma unroll
+    for (int i = 0; i < Blocks * 2; ++i) {
+      float &o = x.o[i / 2][2 * h + i % 2], &leaf_o = x.leaf_o[i / 2][2 * h + i % 2];
+      o = fold(o, Contract::close_o(leaf_m, leaf_o));
+      leaf_o = 0.0f;
+    }
+    x.l[h] = fold(x.l[h], leaf_l);
+    x.m[h] = !sees ? x.m[h] : earlier ? f.m : leaf_m;
+    x.leaf_m[h] = neg_inf_f32();
+    x.leaf_l[h] = 0.0f;
+  }
+}
+
+}  // namespace device
+BI_NAMESPACE_END

@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "bi/config.hpp"
+#include "bi/contract/arithmetic.hpp"
+#include "bi/device/mma_tile.cuh"
+#include "bi/device/row.cuh"
+#include "bi/dtype.hpp"
+
+// Attention's products on mma.sync. A warp has 16 rows and a tile of 64 keys; thread 4 g + t holds rows g and g + 8, and of
+// each the keys, or columns of V, 8 j + 2 t + e. Wider tiles than 64 values are parts of mma_tile.cuh's width, one after
+// another.
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+inline constexpr int key_tile = 64;
+
+template <int Rows, class T>
+BI_D T* tile_part(T* tile, int part) {
+  return tile + part * Rows * tile_width;
+}
+
+// 16 bytes of a row to shared memory, zeros if `source` is null; `any` is an address of the same array. See load_tile.
+template <class T>
+BI_D void copy_chunk(T* target, const T* source, const T* any, bool aligned) {
+  if (aligned) {
+    cp_async_16(target, source != nullptr ? source : any, source != nullptr ? 16 : 0);
+  } else {
+    T v[vector_size];
+    load_vector(source, source != nullptr ? vector_size : 0, false, v);
+    store_vector(target, vector_size, true, v);
+  }
+}
+
+// Rows of HeadDim values from anywhere: row r is at row_at(r), null for zeros.
+template <int Rows, int HeadDim, int Threads, class T, class RowAt>
+BI_D void gather_tile(T* tile, const T* any, bool aligned, int thread, const RowAt& row_at) {
+  constexpr int chunks = HeadDim / chunk_values;
+  static_assert(Rows * chunks % Threads == 0, "whole rounds of threads");
+#pragma unroll 4
+  for (int i = 0; i < Rows * chunks / Threads; ++i) {
+    const int index = thread + i * Threads, row = index / chunks, chunk = index % chunks;
+    T* target = tile_chunk(tile_part<Rows>(tile, chunk / row_chunks), row, chunk % row_chunks);
+    const T* source = row_at(row);
+    copy_chunk(target, source != nullptr ? source + chunk * chunk_values : nullptr, any, aligned);
+  }
+}
+
+// S = Q K^T of rows [row, row + 16), from +0, the k16 steps of head_dim ascending.
+template <int Rows, int HeadDim, class T>
+BI_D void attention_scores(float (&s)[key_tile / 8][4], T* q, int row, T* k, int lane) {
+#pragma unroll
+  for (int j = 0; j < key_tile / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
+  }
+#pragma unroll
+  for (int step = 0; step < HeadDim / 16; ++step) {
+    std::uint32_t a[4];
+    load_a_fragment(a, tile_part<Rows>(q, step / 4), row, step % 4, lane);
+#pragma unroll
+    for (int j = 0; j < key_tile / 16; ++j) {
+      std::uint32_t b[2][2];
+      load_b_fragments(b, tile_part<key_tile>(k, step / 4), 16 * j, step % 4, lane);
+      mma_m16n8k16<T>(s[2 * j], a, b[0]);
+      mma_m16n8k16<T>(s[2 * j + 1], a, b[1]);
+    }
+  }
+}
+
+// Weights as V's type, in the fragments of P: where S left them is where P's fragments want them.
+template <class T>
+BI_D void attention_pack_weights(std::uint32_t (&p)[key_tile / 16][4], const float (&s)[key_tile / 8][4]) {
+#pragma unroll
+  for (int step = 0; step < key_tile / 16; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float(&x)[4] = s[2 * step + i / 2];
+      const std::uint32_t low = cvt_rn<T>(x[2 * (i % 2)]).bits, high = cvt_rn<T>(x[2 * (i % 2) + 1]).bits;
+      p[step][i] = low | high << 16;
+    }
+  }
+}
+
+// o += P V for the rows h with sees[h], the k16 steps of the tile's keys ascending; the others keep their bits.
+// Select = false: all rows see keys of the tile. v: the part of the tile with the first of o's columns.
+template <bool Select, int Blocks, class T>
+BI_D void attention_add_values(float (&o)[Blocks][4], const std::uint32_t (&p)[key_tile / 16][4], T* v,
+                               const bool (&sees)[2], int lane) {
+#pragma unroll
+  for (int j = 0; j < Blocks; j += 2) {
+    float acc[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) acc[i / 4][i % 4] = o[j + i / 4][i % 4];
+#pragma unroll
+    for (int step = 0; step < key_tile / 16; ++step) {
+      std::uint32_t b[2][2];
+      load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (j % 8), step, lane);
+      mma_m16n8k16<T>(acc[0], p[step], b[0]);
+      mma_m16n8k16<T>(acc[1], p[step], b[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (!Select || sees[i % 4 / 2]) o[j + i / 4][i % 4] = acc[i / 4][i % 4];
+    }
+  }
+}
+
+// The same, row by row, with V = 0 at the keys that the row does not see: row h of this thread sees [begin[h], end[h]).
+// For tiles where such a key's V is Inf or NaN, of which even a weight of 0 makes NaN.
+template <int Blocks, class T>
+BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t (&p)[key_tile / 16][4], T* v,
+                                      const int (&begin)[2], const int (&end)[2], int lane) {
+#pragma unroll 1
+  for (int row = 0; row < 16; ++row) {
+    const int owner = row % 8 * 4;
+    const int first = __shfl_sync(full_warp, row < 8 ? begin[0] : begin[1], owner);
+    const int last = __shfl_sync(full_warp, row < 8 ? end[0] : end[1], owner);
+    if (first >= last) continue;
+    std::uint32_t mask[key_tile / 8];  // of the pair of keys 8 j + 2 t, in a B fragment
+#pragma unroll
+    for (int j = 0; j < key_tile / 8; ++j) {
+      const int key = 8 * j + lane % 4 * 2;
+      mask[j] = (key >= first && key < last ? 0xffffu : 0u) | (key + 1 >= first && key + 1 < last ? 0xffff0000u : 0u);
+    }
+    const bool mine[2] = {lane / 4 == row, lane / 4 + 8 == row};
+#pragma unroll
+    for (int j = 0; j < Blocks; j += 2) {
+      float acc[2][4];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) acc[i / 4][i % 4] = o[j + i / 4][i % 4];
+#pragma unroll
+      for (int step = 0; step < key_tile / 16; ++step) {
+        std::uint32_t b[2][2];
+        load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (j % 8), step, lane);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) b[i / 2][i % 2] &= mask[2 * step + i % 2];
+        mma_m16n8k16<T>(acc[0], p[step], b[0]);
+        mma_m16n8k16<T>(acc[1], p[step], b[1]);
+      }
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (mine[i % 4 / 2]) o[j + i / 4][i % 4] = acc[i / 4][i % 4];
+      }
+    }
+  }
+}
+
+// Bit j: key j of the tile has an Inf or NaN among the `columns` values from the part v on. The same in all lanes.
+template <int Columns, class T>
+BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane) {
+  constexpr std::uint32_t exponent = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
+  constexpr std::uint32_t exponents = exponent | exponent << 16, carry = 0x80008000u - exponents;
+  std::uint64_t keys = 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    std::uint32_t found = 0;
+#pragma unroll 4
+    for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
+      const T* at = tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, chunk % row_chunks);
+      const packed_vector<T> x = *reinterpret_cast<const packed_vector<T>*>(at);
+#pragma unroll
+      for (int i = 0; i < vector_size; i += 2) {
+        const std::uint32_t pair = x.value[i].bits | static_cast<std::uint32_t>(x.value[i + 1].bits) << 16;
+        found |= (pair & exponents) + carry;  // an exponent of all ones carries into the sign's place
+      }
+    }
+    const std::uint64_t some = __ballot_sync(full_warp, (found & 0x80008000u) != 0);
+    keys |= some << (32 * half);
+  }
+  return keys;
+}
+
+}  // namespace device
+BI_NAMESPACE_END
