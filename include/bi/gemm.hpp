@@ -43,8 +43,8 @@ struct silu_gate {
 struct bias_silu_gate {
   static constexpr bool has_bias = true, has_residual = false, has_gate = true, is_partial = false;
 };
-// Tensor parallelism along k: D gets the fp32 root of this rank's slices, and gemm_finish does the rest. The limits' k is
-// that of the shard, their slices are the rank's (contract::rank_slices), never the default.
+// Tensor parallelism along k: D gets the fp32 root of this rank's slices, and gemm_finish does the rest. The limits' k
+// is that of the shard, their slices are the rank's (contract::rank_slices), never the default.
 struct partial {
   static constexpr bool has_bias = false, has_residual = false, has_gate = false, is_partial = true;
 };
@@ -85,8 +85,8 @@ struct gemm_args {
   bool b_is_constant = false;  // B and bias are not written by the kernel just before: they may be prefetched
 };
 
-// From the roots of `ranks` neighbouring subtrees to D: their tree, then the epilogue, which runs once. With the roots of
-// gemm<T, epilogue::partial, float> in rank order, D equals that of one gemm over the whole k with all the slices.
+// From the roots of `ranks` neighbouring subtrees to D: their tree, then the epilogue, which runs once. With the roots
+// of gemm<T, epilogue::partial, float> in rank order, D equals that of one gemm over the whole k with all the slices.
 template <class T, class Epilogue = epilogue::none, class Out = T>
 struct gemm_finish_args {
   const float* partial = nullptr;        // [ranks, m, n]
@@ -253,8 +253,8 @@ template <class T, class Epilogue, class Out>
 status gemm_finish(const gemm_finish_args<T, Epilogue, Out>& args, cuda_stream stream);
 
 // fp32 in and out: D[m, n] = A B^T, one fma chain in ascending k per slice of 1024, slices folded left to right.
-// Contract: contract::gemm_f32_draft. Correct at any stride, negative and zero ones of A and B included; not meant to be
-// fast. D may not overlap A or B.
+// Contract: contract::gemm_f32_draft. Correct at any stride, negative and zero ones of A and B included; not meant to
+// be fast. D may not overlap A or B.
 struct gemm_f32_args {
   const float* a = nullptr;  // element (r, i) at a[r * a_row_stride + i * a_col_stride]
   std::int64_t a_row_stride = 0;
@@ -269,8 +269,8 @@ struct gemm_f32_args {
 
 namespace gemm_detail {
 
-// The elements that a view of rows x cols with any strides touches, as offsets [low, high] from its pointer. False if they
-// do not fit.
+// The elements that a view of rows x cols with any strides touches, as offsets [low, high] from its pointer. False if
+// they do not fit.
 inline bool reach(std::int64_t rows, std::int64_t row_stride, std::int64_t cols, std::int64_t col_stride,
                   std::int64_t& low, std::int64_t& high) {
   constexpr std::int64_t limit = std::int64_t{1} << 60;

@@ -294,8 +294,8 @@ TEST_CASE("functions: largest errors", "[functions]") {
   require_below("silu", error_of(bi::silu, exact_silu, of_result, [](float x) { return !bi::less(x, -87.0f); }), 2.5);
   // Where 1 + erf or 1 + tanh cancels, the error is small beside the operand only.
   require_below("silu", error_of(bi::silu, exact_silu, of_operand, everywhere), 1.5);
-  require_below("gelu", error_of(bi::gelu, exact_gelu, of_operand, everywhere), 1.5);
-  require_below("gelu_tanh", error_of(bi::gelu_tanh, exact_gelu_tanh, of_operand, everywhere), 1.5);
+  require_below("gelu", error_of(bi::gelu, exact_gelu, of_operand, everywhere), 1.6);
+  require_below("gelu_tanh", error_of(bi::gelu_tanh, exact_gelu_tanh, of_operand, everywhere), 1.6);
 }
 
 TEST_CASE("functions: the error of exp2p relative to its result", "[functions]") {

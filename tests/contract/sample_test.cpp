@@ -98,6 +98,7 @@ TEST_CASE("sample: noise is finite, falls with the word, and is accurate", "[con
 }
 
 TEST_CASE("sample: keys are in the order of the floats", "[contract][sample]") {
+  const bi::reference::fp_environment environment;
   REQUIRE(ordered_key(0.0f) == ordered_key(-0.0f));
   REQUIRE(ordered_key(bi::nan_f32()) == ordered_key(bi::neg_inf_f32()));
   REQUIRE(ordered_key(bi::float_of(0xffc00001u)) == lowest_key);
@@ -135,6 +136,7 @@ TEST_CASE("sample: a rank holds value and id, the lower id first", "[contract][s
 }
 
 TEST_CASE("sample: the top-p target is exact", "[contract][sample]") {
+  const bi::reference::fp_environment environment;
   test::generator g(7);
   const auto expected = [](float top_p, std::uint64_t total) -> std::uint64_t {
     // top_p * 2^149 is an integer of up to 150 bits; long division by 2^149 one bit at a time.
@@ -172,6 +174,7 @@ TEST_CASE("sample: the top-p target is exact", "[contract][sample]") {
 }
 
 TEST_CASE("sample: weights", "[contract][sample]") {
+  const bi::reference::fp_environment environment;
   const float inf = bi::inf_f32();
   REQUIRE(draft::top_p_weight(3.0f, 3.0f) == std::uint64_t{1} << 44);
   REQUIRE(draft::top_p_weight(-0.0f, 0.0f) == std::uint64_t{1} << 44);
@@ -190,6 +193,7 @@ TEST_CASE("sample: weights", "[contract][sample]") {
 }
 
 TEST_CASE("sample: parameters", "[contract][sample]") {
+  const bi::reference::fp_environment environment;
   const float nan = bi::nan_f32(), inf = bi::inf_f32();
   REQUIRE(draft::valid(0.0f, 1.0f, 0.0f));
   REQUIRE(draft::valid(-0.0f, 2.0f, -1.0f));

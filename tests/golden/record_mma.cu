@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-// Records what a Hopper GPU's tensor cores return for the operands of tests/support/mma_cases.hpp. A CPU test holds the model
-// in bi/reference/mma.hpp against the file. Run it again for a new GPU or toolkit and compare the files.
+// Records what a Hopper GPU's tensor cores return for the operands of tests/support/mma_cases.hpp. A CPU test holds the
+// model in bi/reference/mma.hpp against the file. Run it again for a new GPU or toolkit and compare the files.
 //
 //   nvcc -std=c++17 -O2 -gencode=arch=compute_90a,code=sm_90a -cudart static -I include -I . -I tests
 //        -o build/record/record_mma tests/golden/record_mma.cu

@@ -26,4 +26,5 @@ BI_INSTANTIATE_REDUCE(bi::bf16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE(bi::fp16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE(float, bi::fp16, bi::contract::reduce_draft);
 BI_INSTANTIATE_SOFTMAX(bi::bf16, float, bi::contract::softmax_draft);
+BI_INSTANTIATE_SOFTMAX(bi::fp16, float, bi::contract::softmax_draft);
 BI_INSTANTIATE_SOFTMAX(float, bi::bf16, bi::contract::softmax_draft);

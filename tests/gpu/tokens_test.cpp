@@ -299,7 +299,8 @@ TEST_CASE("rope: GPU bytes equal the reference's", "[gpu]") {
     for (std::int64_t rotary = 2; rotary <= 40; rotary += 2) {
       for (const bi::rope_style style : {bi::rope_style::half, bi::rope_style::interleaved}) {
         const test::rope_case c{3, 2, 40, rotary, style, values::normal};
-        compare(to_string(c), [&](auto& b) { return test::run_rope<T>(b, c, seed++); });
+        compare(to_string(c), [&](auto& b) { return test::run_rope<T>(b, c, seed); });
+        ++seed;
       }
     }
   });
@@ -522,10 +523,11 @@ TEST_CASE("sample: tokens, log-probabilities and flags equal the reference's", "
     }
     for (std::int64_t vocab = 1; vocab <= 40; ++vocab) {
       const matrix_case c{23, vocab, vocab % 2 == 0 ? values::ties : values::normal};
-      rows += compare(to_string(c), [&](auto& b) { return test::run_sample<T>(b, c, seed++); }) / 3;
+      rows += compare(to_string(c), [&](auto& b) { return test::run_sample<T>(b, c, seed); }) / 3;
+      ++seed;
     }
     const matrix_case large{23, 151936, values::normal};
-    rows += compare(to_string(large), [&](auto& b) { return test::run_sample<T>(b, large, seed++); }) / 3;
+    rows += compare(to_string(large), [&](auto& b) { return test::run_sample<T>(b, large, seed); }) / 3;
   });
   CHECK(rows >= 6000);
 }

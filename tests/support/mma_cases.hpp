@@ -10,8 +10,8 @@
 #include "bi/reference/mma_step.hpp"
 #include "support/data.hpp"
 
-// Operands for tensor-core steps, the same wherever they are drawn: tests/golden/record_mma.cu feeds them to a GPU, the CPU
-// test draws them again and compares.
+// Operands for tensor-core steps, the same wherever they are drawn: tests/golden/record_mma.cu feeds them to a GPU, the
+// CPU test draws them again and compares.
 namespace test {
 
 enum class mma_category {

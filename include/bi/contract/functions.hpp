@@ -189,7 +189,7 @@ BI_HD inline float erf(float x) {
 // -Inf / Inf, a NaN.
 BI_HD inline float silu(float x) { return div_rn(x, add_rn(1.0f, exp(neg(x)))); }
 
-// x (1 + erf(x / sqrt(2))) / 2. The error is below 1.5 ulp of x; where the sum cancels (x < -1) it grows relative to
+// x (1 + erf(x / sqrt(2))) / 2. The error is below 1.6 ulp of x; where the sum cancels (x < -1) it grows relative to
 // the result, which is -0 below -5.55. gelu(-Inf) is NaN.
 BI_HD inline float gelu(float x) { return mul_rn(x, mul_rn(0.5f, add_rn(1.0f, erf(mul_rn(x, 0x1.6a09e6p-1f))))); }
 

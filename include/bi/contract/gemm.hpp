@@ -13,10 +13,10 @@
 
 // The order of the arithmetic of D = epilogue(A B^T).
 //
-// k is cut into S slices of whole 64s. Within a slice, k16 steps of the tensor core (bi/reference/mma.hpp has their exact
-// model) run in ascending order in one fp32 accumulator that starts at +0; k is padded with zeros to a multiple of 16,
-// which changes no bit. The S accumulators are added as a balanced binary tree. The root goes through the epilogue.
-// Nothing here looks at m.
+// k is cut into S slices of whole 64s. Within a slice, k16 steps of the tensor core (bi/reference/mma_step.hpp has
+// their exact model) run in ascending order in one fp32 accumulator that starts at +0; k is padded with zeros to a
+// multiple of 16, which changes no bit. The S accumulators are added as a balanced binary tree. The root goes through
+// the epilogue. Nothing here looks at m.
 
 BI_NAMESPACE_BEGIN
 namespace contract {
@@ -69,8 +69,8 @@ BI_HD constexpr std::int64_t slice_begin(std::int64_t k, int slices, int s) {
 }
 BI_HD constexpr std::int64_t slice_end(std::int64_t k, int slices, int s) { return slice_begin(k, slices, s + 1); }
 
-// The root of a balanced binary tree over the results of S neighbouring slices: of all of them, or of the subtree that one
-// CTA or one rank holds.
+// The root of a balanced binary tree over the results of S neighbouring slices: of all of them, or of the subtree that
+// one CTA or one rank holds.
 template <int S>
 BI_HD float combine_slices(const float* partial) {
   static_assert(slices_valid(S), "1, 2, 4 or 8");
@@ -105,8 +105,9 @@ BI_HD constexpr int column_parallel_slices(std::int64_t n, std::int64_t k, int m
   return default_slices(n / max_ranks, k);
 }
 
-// Layers cut along k: each rank holds rank_slices() of the slices, sends the fp32 root of their subtree, and the epilogue
-// runs once after the tree over the ranks (combine_slices again). 0: k can't be cut this way, k % (64 S) must be 0.
+// Layers cut along k: each rank holds rank_slices() of the slices, sends the fp32 root of their subtree, and the
+// epilogue runs once after the tree over the ranks (combine_slices again). 0: k can't be cut this way, k % (64 S) must
+// be 0.
 BI_HD constexpr int row_parallel_slices(std::int64_t n, std::int64_t k, int max_ranks) {
   if (!slices_valid(max_ranks)) return 0;
   int s = max_ranks * default_slices(n, k / max_ranks);

@@ -18,7 +18,7 @@ BI_HD constexpr std::uint64_t mix64(std::uint64_t x) {
 
 // Tensor cores round each step of a chain in their own way, so a contract that uses them names their family.
 enum class mma_family : std::uint8_t {
-  hopper = 1,  // one k16 step, terms cut to 25 fraction bits, result toward zero (bi/reference/mma.hpp)
+  hopper = 1,  // one k16 step, terms cut to 25 fraction bits, result toward zero (bi/reference/mma_step.hpp)
 };
 
 // A contract's identity: two processes that print equal ids compute equal bits. FNV-1a of the name, then each parameter

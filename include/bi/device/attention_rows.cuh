@@ -17,10 +17,10 @@ namespace device {
 struct attention_batch {
   const std::int32_t* q_start = nullptr;  // null: a row each
   std::int64_t requests = 0;
-  std::int64_t rows = 0;         // of the arrays; rows beyond are never touched, whatever q_start says
-  std::int64_t group = 1;        // query heads of a KV head
-  std::int32_t tile_rows = 16;   // packed rows of a tile
-  bool one_tile_each = false;    // no request has more than tile_rows packed rows
+  std::int64_t rows = 0;        // of the arrays; rows beyond are never touched, whatever q_start says
+  std::int64_t group = 1;       // query heads of a KV head
+  std::int32_t tile_rows = 16;  // packed rows of a tile
+  bool one_tile_each = false;   // no request has more than tile_rows packed rows
 
   BI_HD constexpr std::int64_t first(std::int64_t request) const {
     return q_start != nullptr ? q_start[request] : request;
@@ -32,9 +32,7 @@ struct attention_batch {
     return one_tile_each ? request : first(request) * group / tile_rows + request;
   }
   // A bound of every slot, from what the host knows.
-  BI_HD constexpr std::int64_t slots() const {
-    return one_tile_each ? requests : rows * group / tile_rows + requests;
-  }
+  BI_HD constexpr std::int64_t slots() const { return one_tile_each ? requests : rows * group / tile_rows + requests; }
 };
 
 struct attention_row_tile {

@@ -57,8 +57,7 @@ BI_D void attention_weigh(attention_state<Blocks>& x, float (&s)[key_tile / 8][4
     }
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    const contract::attention_advance next =
-        Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
+    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
     float p[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
@@ -86,7 +85,7 @@ BI_D void attention_rescale(attention_state<Blocks>& x, const float (&rescale)[2
 // Closes the leaf that begins at view index `leaf` and folds it into the row, for rows that see some of it; the others
 // keep their bits. Called by the whole warp.
 template <class Contract, int Blocks>
-BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int64_t leaf, int lane) {
+BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int32_t leaf, int lane) {
   const int quad = lane & ~3;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -94,7 +93,7 @@ BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int64_t leaf, in
 #pragma unroll
     for (int i = 0; i < 4; ++i) l[i] = __shfl_sync(full_warp, x.leaf_l[h], quad + i);
     const bool earlier = x.lo[h] < leaf;  // the row has seen leaves before, if it sees any of this one
-    const bool sees = x.see[h] > leaf && x.lo[h] < leaf + Contract::leaf && x.lo[h] < x.see[h];
+    const bool sees = x.see[h] > leaf && x.lo[h] - leaf < Contract::leaf && x.lo[h] < x.see[h];
     const float leaf_m = x.leaf_m[h], leaf_l = Contract::close(leaf_m, l[0], l[1], l[2], l[3]);
     const contract::attention_fold f = Contract::fold(x.m[h], leaf_m);
     const auto fold = [&](float left, float right) {

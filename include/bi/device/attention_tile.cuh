@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "bi/config.hpp"
@@ -33,7 +34,7 @@ BI_D void copy_chunk(T* target, const T* source, const T* any, bool aligned) {
   } else {
     T v[vector_size];
     load_vector(source, source != nullptr ? vector_size : 0, false, v);
-    store_vector(target, vector_size, true, v);
+    std::memcpy(static_cast<void*>(__builtin_assume_aligned(target, 16)), v, sizeof v);
   }
 }
 
@@ -163,10 +164,11 @@ BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane) {
 #pragma unroll 4
     for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
       const T* at = tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, chunk % row_chunks);
-      const packed_vector<T> x = *reinterpret_cast<const packed_vector<T>*>(at);
+      T x[vector_size];
+      load_vector(at, vector_size, true, x);
 #pragma unroll
       for (int i = 0; i < vector_size; i += 2) {
-        const std::uint32_t pair = x.value[i].bits | static_cast<std::uint32_t>(x.value[i + 1].bits) << 16;
+        const std::uint32_t pair = x[i].bits | static_cast<std::uint32_t>(x[i + 1].bits) << 16;
         found |= (pair & exponents) + carry;  // an exponent of all ones carries into the sign's place
       }
     }

@@ -36,7 +36,7 @@ BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const T* residual, Out* 
                           float v0, float v1) {
   if (row >= p.m || col >= p.n) return;
   const bool both = col + 1 < p.n;
-  Out y[2];
+  Out y[2] = {};  // nvcc 13.0 crashes on the silu of a value that one path leaves unset
   const float acc[2] = {v0, v1};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {

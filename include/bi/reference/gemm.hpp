@@ -19,7 +19,8 @@ namespace reference {
 
 namespace gemm_detail {
 
-// Roots of columns [first, first + columns) of one row go through the epilogue. With a gate, first and columns are even.
+// Roots of columns [first, first + columns) of one row go through the epilogue. With a gate, first and columns are
+// even.
 template <class Epilogue, class Out, class T>
 void write_outputs(const float* root, std::int64_t first, int columns, float alpha, const T* bias, const T* residual,
                    Out* d) {
@@ -43,8 +44,8 @@ void write_outputs(const float* root, std::int64_t first, int columns, float alp
   }
 }
 
-// Roots of the slice trees of `rows` rows of A, already packed, and one panel of B, whose element i of column j is b(i, j).
-// Kept between calls for its memory.
+// Roots of the slice trees of `rows` rows of A, already packed, and one panel of B, whose element i of column j is b(i,
+// j). Kept between calls for its memory.
 template <class T>
 struct panel_product {
   static constexpr std::int64_t steps_at_once = 16;  // packed blocks of B that stay in the first cache

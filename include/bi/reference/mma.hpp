@@ -97,8 +97,8 @@ struct alignas(32) mma_row_block {
   std::int16_t exponent[mma_depth];
 };
 
-// 16 k of 32 columns of B. Exponents of columns j and j + 16 are neighbours: a vector of them splits into the two vectors
-// of 32-bit lanes that hold these columns by shifts alone, whatever the length of a vector.
+// 16 k of 32 columns of B. Exponents of columns j and j + 16 are neighbours: a vector of them splits into the two
+// vectors of 32-bit lanes that hold these columns by shifts alone, whatever the length of a vector.
 struct alignas(64) mma_panel_block {
   float value[mma_depth][mma_columns];
   std::int16_t exponent[mma_depth][mma_columns / 2][2];
@@ -145,9 +145,9 @@ inline constexpr std::int64_t checked_steps = 16;
 // Inside,
 //   - a product that fp32 can't hold exactly is below the unit 2^(E-25), so it is cut to zero either way,
 //   - 2^(25-E) and 2^(E-25) are normal numbers, no result is subnormal and none overflows.
-// A column whose every term is zero is inside. No operand is a function's argument or result, so that the code means the
-// same whether or not the caller has such registers. opaque_zero is 0, which the compiler must not know: fast-math flags
-// would reorder the two multiplications, and the second one alone may overflow.
+// A column whose every term is zero is inside. No operand is a function's argument or result, so that the code means
+// the same whether or not the caller has such registers. opaque_zero is 0, which the compiler must not know: fast-math
+// flags would reorder the two multiplications, and the second one alone may overflow.
 template <class Vector>
 __attribute__((always_inline)) inline void chain_steps(float* c, const mma_row_block* a, const mma_panel_block* b,
                                                        std::int64_t steps, std::int32_t* outside,
@@ -250,9 +250,9 @@ inline void chain_steps_baseline(float* c, const mma_row_block* a, const mma_pan
 
 }  // namespace mma_detail
 
-// c[j] over `steps` steps with one row of A and column j of the panel, for all 32 j: the bits of mma_step_exact, step after
-// step. Any c, any operands; finite ones of ordinary size are fast. The caller holds an fp_environment.
-// `widest`: whether to use the longest vectors that the machine has, which changes no bit.
+// c[j] over `steps` steps with one row of A and column j of the panel, for all 32 j: the bits of mma_step_exact, step
+// after step. Any c, any operands; finite ones of ordinary size are fast. The caller holds an fp_environment. `widest`:
+// whether to use the longest vectors that the machine has, which changes no bit.
 template <class T>
 void mma_chain(float* c, const mma_row_block* a, const mma_panel_block* b, std::int64_t steps, bool widest = true) {
   using namespace mma_detail;

@@ -8,9 +8,9 @@
 #include "bi/contract/arithmetic.hpp"
 #include "bi/dtype.hpp"
 
-// One step of Hopper's tensor core on the CPU: d = c + sum of a[k] b[k] over 16 k, as mma.sync.m16n8k16 and wgmma k16 with
-// fp32 accumulators compute it for each output element (bf16 and fp16). This is the definition, in integers, short and for
-// every operand. bi/reference/mma.hpp runs chains of steps fast.
+// One step of Hopper's tensor core on the CPU: d = c + sum of a[k] b[k] over 16 k, as mma.sync.m16n8k16 and wgmma k16
+// with fp32 accumulators compute it for each output element (bf16 and fp16). This is the definition, in integers, short
+// and for every operand. bi/reference/mma.hpp runs chains of steps fast.
 
 BI_NAMESPACE_BEGIN
 namespace reference {

@@ -8,7 +8,7 @@
 #include "bi/dtype.hpp"
 
 // mma.sync.m16n8k16 with fp32 accumulators: d = c + A B. On Hopper one step of the GEMM and attention chains
-// (bi/reference/mma.hpp is its exact model). Two k8 steps in its place give other bits.
+// (bi/reference/mma_step.hpp is its exact model). Two k8 steps in its place give other bits.
 // Thread t of the warp, g = t / 4, q = t % 4, holds
 //   A, row-major 16 x 16:  a[0] (g, 2q..), a[1] (g + 8, 2q..), a[2] (g, 2q + 8..), a[3] (g + 8, 2q + 8..), two values each
 //   B, 16 x 8:             b[0] (k = 2q.., column g), b[1] (k = 2q + 8.., column g)
