@@ -18,18 +18,10 @@
 #include "bi/contract/arithmetic.hpp"
 #include "bi/reference/gemm.hpp"
 #include "bi/reference/parallel.hpp"
+#include "split_k.hpp"
 
 namespace demo {
 namespace {
-
-constexpr std::int64_t busy_blocks = 64;  // thread blocks that fill the machine
-
-int split_k(std::int64_t m, const bi::gemm_limits& l) {
-  const std::int64_t tiles = ((m + 15) / 16) * ((l.n + 63) / 64);
-  int split = 1;
-  while (split < 8 && tiles * split * 2 <= busy_blocks && l.k / (split * 2) >= 64) split *= 2;
-  return split;
-}
 
 // Sum of squares by `threads` threads: each a strided share, then a tree.
 float sum_of_squares(const float* x, std::int64_t n, std::int64_t threads) {

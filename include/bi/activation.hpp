@@ -20,7 +20,7 @@ BI_NAMESPACE_BEGIN
 // Allowed aliases: out == gate or out == up when column_step is 1 and the strides are equal. Rows of out may lie between
 // rows of the other operand, as when out is the gate half of one array.
 template <class T>
-struct gate_mul_args {
+struct BI_TYPE gate_mul_args {
   const T* gate = nullptr;
   std::int64_t gate_stride = 0;  // elements between rows, 0: cols * column_step
   const T* up = nullptr;
@@ -34,7 +34,7 @@ struct gate_mul_args {
 
 // out[r, j] = x[r, j] + y[r, j], rounded once. Allowed aliases: out == x, out == y with the same stride.
 template <class T>
-struct add_args {
+struct BI_TYPE add_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements between rows, 0: cols
   const T* y = nullptr;
@@ -48,7 +48,7 @@ struct add_args {
 // out[r] = table[id[r]], bit by bit. id[r] < 0 marks padding: row r is not written. An id of table_rows or more is the
 // caller's mistake: the reference refuses the call, kernels take it for padding. No aliases.
 template <class T>
-struct embedding_args {
+struct BI_TYPE embedding_args {
   const T* table = nullptr;       // [table_rows, cols]
   std::int64_t table_stride = 0;  // elements between rows, 0: cols
   std::int64_t table_rows = 0;

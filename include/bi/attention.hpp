@@ -40,7 +40,7 @@ enum class attention_mask : std::uint8_t {
 };
 
 // Upper bounds, known on the host; lengths themselves live on the device. No bit of a result depends on them.
-struct attention_limits {
+struct BI_TYPE attention_limits {
   std::int64_t max_requests = 0;
   std::int64_t max_rows = 0;    // query tokens of all requests
   std::int64_t max_q_len = 1;   // query tokens of one request
@@ -56,7 +56,7 @@ struct attention_limits {
 //
 // Allowed alias: out == q with the same strides. Apart from this, out and lse must overlap nothing, nor each other.
 template <class T>
-struct attention_args {
+struct BI_TYPE attention_args {
   const T* q = nullptr;             // [rows, heads_q, head_dim], normalised and rotated
   std::int64_t q_token_stride = 0;  // elements; 0: heads_q * q_head_stride
   std::int64_t q_head_stride = 0;   // elements; 0: head_dim. Either stride may be the larger one
@@ -83,7 +83,7 @@ struct attention_args {
 };
 
 // The strides with their defaults filled in.
-struct attention_strides {
+struct BI_TYPE attention_strides {
   std::int64_t token = 0, head = 0;
 };
 BI_HD inline attention_strides attention_strides_of(std::int64_t token, std::int64_t head, const attention_limits& l) {
@@ -205,7 +205,7 @@ status check(const attention_args<T>& a) {
 // launch() neither allocates nor waits, reads device arrays on the device only, and may be captured: a replay with
 // other contents of `len`, `q_start` and `view` is right as long as they keep within the limits.
 template <class T, int HeadDim, class Contract = contract::attention_draft<T>>
-struct attention {
+struct BI_TYPE attention {
   static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "head_dim is 64, 128 or 256");
   // Not decreasing in any limit but head_dim; 0 when no workspace is used. The workspace is aligned to 256 bytes.
   static std::size_t workspace_bytes(const attention_limits& limits);

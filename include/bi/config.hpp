@@ -44,7 +44,9 @@
 #define BI_FP_BARRIER(x) asm("" : "+w"(x))
 #endif
 
-// The inline namespace carries the version, the visibility keeps the symbols inside one shared object.
+// The inline namespace carries the version, the visibility keeps the functions inside one shared object. Types that a
+// user may hold in his own are visible (BI_TYPE): GCC warns of a visible type with a hidden member.
+#define BI_TYPE [[gnu::visibility("default")]]
 #define BI_NAMESPACE_BEGIN \
   namespace bi {           \
   inline namespace v0_1 __attribute__((visibility("hidden"))) {

@@ -16,7 +16,7 @@ BI_NAMESPACE_BEGIN
 // (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host keeps.
 
 // out[r] = digest of the row_bytes bytes of row r. Any alignment.
-struct digest_rows_args {
+struct BI_TYPE digest_rows_args {
   const void* data = nullptr;
   std::int64_t row_stride_bytes = 0;  // 0: row_bytes
   std::int64_t rows = 0;
@@ -30,7 +30,7 @@ struct digest_rows_args {
 // The view must hold first[i] + count[i] tokens: the reference refuses other calls, kernels leave out tokens whose page
 // is none of the cache's, so the digest is wrong.
 template <class T>
-struct digest_kv_args {
+struct BI_TYPE digest_kv_args {
   paged_cache<const T> cache;
   kv_view view;
   const std::int32_t* first = nullptr;  // [requests], null: 0

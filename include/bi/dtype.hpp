@@ -10,10 +10,10 @@ BI_NAMESPACE_BEGIN
 
 // Storage types. They carry bits and no arithmetic; layout equals __nv_bfloat16 and __half, so pointers may be
 // reinterpreted. Arithmetic is in bi/contract/arithmetic.hpp.
-struct bf16 {
+struct BI_TYPE bf16 {
   std::uint16_t bits;
 };
-struct fp16 {
+struct BI_TYPE fp16 {
   std::uint16_t bits;
 };
 

@@ -24,34 +24,34 @@ enum class weight_layout : std::uint8_t {
 // What follows the accumulation. Each has a fixed order; absent steps are skipped. A fused step gives the bytes of the
 // separate call: residual adds to the rounded value, silu_gate takes rounded gate and up values.
 namespace epilogue {
-struct none {
+struct BI_TYPE none {
   static constexpr bool has_bias = false, has_residual = false, has_gate = false, is_partial = false;
 };
-struct bias {
+struct BI_TYPE bias {
   static constexpr bool has_bias = true, has_residual = false, has_gate = false, is_partial = false;
 };
-struct residual {
+struct BI_TYPE residual {
   static constexpr bool has_bias = false, has_residual = true, has_gate = false, is_partial = false;
 };
-struct bias_residual {
+struct BI_TYPE bias_residual {
   static constexpr bool has_bias = true, has_residual = true, has_gate = false, is_partial = false;
 };
 // Column 2j is gate j, column 2j + 1 is up j: D is [m, n / 2], D[r, j] = silu(gate) * up.
-struct silu_gate {
+struct BI_TYPE silu_gate {
   static constexpr bool has_bias = false, has_residual = false, has_gate = true, is_partial = false;
 };
-struct bias_silu_gate {
+struct BI_TYPE bias_silu_gate {
   static constexpr bool has_bias = true, has_residual = false, has_gate = true, is_partial = false;
 };
 // Tensor parallelism along k: D gets the fp32 root of this rank's slices, and gemm_finish does the rest. The limits' k
 // is that of the shard, their slices are the rank's (contract::rank_slices), never the default.
-struct partial {
+struct BI_TYPE partial {
   static constexpr bool has_bias = false, has_residual = false, has_gate = false, is_partial = true;
 };
 }  // namespace epilogue
 
 // Fixed once for a weight. Everything that can change a bit is here (slices); m is not.
-struct gemm_limits {
+struct BI_TYPE gemm_limits {
   std::int64_t n = 0;
   std::int64_t k = 0;
   std::int64_t max_m = 0;
@@ -65,7 +65,7 @@ inline int resolved_slices(const gemm_limits& l) {
 
 // `batch` products of one shape: entry i uses a + i * a_batch_stride, and so on. They are not reduced over.
 template <class T, class Epilogue = epilogue::none, class Out = T>
-struct gemm_args {
+struct BI_TYPE gemm_args {
   const T* a = nullptr;         // [m, k]
   std::int64_t lda = 0;         // elements between rows, 0: k
   const T* b = nullptr;         // [n, k] or [k, n], see gemm_limits::layout
@@ -88,7 +88,7 @@ struct gemm_args {
 // From the roots of `ranks` neighbouring subtrees to D: their tree, then the epilogue, which runs once. With the roots
 // of gemm<T, epilogue::partial, float> in rank order, D equals that of one gemm over the whole k with all the slices.
 template <class T, class Epilogue = epilogue::none, class Out = T>
-struct gemm_finish_args {
+struct BI_TYPE gemm_finish_args {
   const float* partial = nullptr;        // [ranks, m, n]
   std::int64_t partial_rank_stride = 0;  // elements; 0: contiguous
   std::int64_t ldp = 0;                  // elements between rows, 0: n
@@ -113,7 +113,7 @@ constexpr void require_types() {
 }
 
 // A stack of matrices in memory: `batch` of them `batch_stride` apart, each `rows` rows of `cols` elements, `ld` apart.
-struct stack {
+struct BI_TYPE stack {
   std::int64_t rows, cols, ld, batch, batch_stride;
 
   bool empty() const { return rows <= 0 || cols <= 0 || batch <= 0; }
@@ -223,7 +223,7 @@ status check(const gemm_finish_args<T, Epilogue, Out>& a) {
 // The launcher, one type for each combination that a program uses. A plan is host data, made once for a weight, and
 // copied freely.
 template <class T, class Epilogue = epilogue::none, class Out = T>
-class gemm {
+class BI_TYPE gemm {
  public:
   using args = gemm_args<T, Epilogue, Out>;
 
@@ -255,7 +255,7 @@ status gemm_finish(const gemm_finish_args<T, Epilogue, Out>& args, cuda_stream s
 // fp32 in and out: D[m, n] = A B^T, one fma chain in ascending k per slice of 1024, slices folded left to right.
 // Contract: contract::gemm_f32_draft. Correct at any stride, negative and zero ones of A and B included; not meant to
 // be fast. D may not overlap A or B.
-struct gemm_f32_args {
+struct BI_TYPE gemm_f32_args {
   const float* a = nullptr;  // element (r, i) at a[r * a_row_stride + i * a_col_stride]
   std::int64_t a_row_stride = 0;
   std::int64_t a_col_stride = 1;

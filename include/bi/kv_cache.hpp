@@ -16,7 +16,7 @@ BI_NAMESPACE_BEGIN
 // k + page * k_page_stride + token * k_token_stride + h * k_head_stride + d. NHD and HND layouts differ in strides
 // only. V's strides default to K's.
 template <class T>
-struct paged_cache {
+struct BI_TYPE paged_cache {
   T* k = nullptr;
   T* v = nullptr;
   std::int64_t num_pages = 0;
@@ -32,7 +32,7 @@ struct paged_cache {
 };
 
 // The strides with their defaults filled in.
-struct cache_strides {
+struct BI_TYPE cache_strides {
   std::int64_t page = 0, token = 0, head = 0;
 };
 template <class T>
@@ -66,27 +66,27 @@ std::int64_t cache_bytes(const paged_cache<T>& c, const cache_strides& s) {
 // A view is the ordered list of KV tokens that a request's rows see; view index j counts in that list, whatever the
 // storage. Three ways to write one view a request; pages and runs may be shared by any number of views. All arrays are
 // read on the device. Only the entries that some row sees matter: the rest may hold anything.
-struct page_table {
+struct BI_TYPE page_table {
   const std::int32_t* pages = nullptr;  // page of view index j: pages[request * row_stride + j / page_size]
   std::int64_t row_stride = 0;          // entries a request, at least ceil(len / page_size)
 };
-struct page_csr {
+struct BI_TYPE page_csr {
   const std::int32_t* pages = nullptr;  // page of view index j: pages[start[request] + j / page_size]
   const std::int32_t* start = nullptr;  // [requests + 1], not decreasing
 };
 // A run may begin and end inside a page, and cross page boundaries.
-struct kv_run {
+struct BI_TYPE kv_run {
   std::int32_t slot = 0;    // first slot
   std::int32_t length = 0;  // consecutive slots, >= 0
 };
-struct run_list {
+struct BI_TYPE run_list {
   const kv_run* runs = nullptr;         // the runs of a request, in order: runs[start[request] .. start[request + 1])
   const std::int32_t* start = nullptr;  // [requests + 1], not decreasing; a request's lengths add up to at least len
 };
 
 enum class view_kind : std::uint8_t { none, page_table, page_csr, run_list };
 
-struct kv_view {
+struct BI_TYPE kv_view {
   view_kind kind = view_kind::none;
   page_table table;
   page_csr csr;
@@ -107,7 +107,7 @@ struct kv_view {
 // position that is out of range for padding, and of tokens that share a slot any may win.
 // k and v must not overlap the cache.
 template <class T>
-struct kv_append_args {
+struct BI_TYPE kv_append_args {
   paged_cache<T> cache;
   const T* k = nullptr;             // [tokens, heads, head_dim]
   std::int64_t k_token_stride = 0;  // elements, 0: heads * k_head_stride

@@ -23,7 +23,7 @@ BI_NAMESPACE_BEGIN
 // is null is left out. A row is read whole before it is written. Allowed alias: out == x with the same stride; apart
 // from that out must overlap nothing, counting all from its first to its last element.
 template <class T>
-struct layer_norm_args {
+struct BI_TYPE layer_norm_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
   const T* weight = nullptr;  // [cols], or null

@@ -24,7 +24,7 @@ enum class reduction : std::uint8_t { sum, mean, max, min };
 // out[r] = reduction of x[r, 0 .. cols). NaN wins in max and min, and +0 > -0. cols = 0 gives sum +0, mean NaN, max -Inf,
 // min +Inf, and x may be null.
 template <class T, class Out = float>
-struct reduce_args {
+struct BI_TYPE reduce_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
   std::int64_t rows = 0;
@@ -34,7 +34,7 @@ struct reduce_args {
 
 // index[r] = the first NaN of row r, else the lowest index of its largest (argmax) or smallest (argmin) value; -0 == +0.
 template <class T>
-struct arg_reduce_args {
+struct BI_TYPE arg_reduce_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
   std::int64_t rows = 0;

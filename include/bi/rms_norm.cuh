@@ -8,7 +8,7 @@
 #include "bi/launch_rows.cuh"
 #include "bi/rms_norm.hpp"
 
-// Definitions of the launchers that bi/rms_norm.hpp declares. Instantiate each pair that a program uses in one .cu file:
+// Definitions of the launchers that bi/rms_norm.hpp declares. Instantiate each pair a program uses in one .cu file:
 //   BI_INSTANTIATE_RMS_NORM(bi::bf16, bi::contract::rms_norm_draft);
 
 #define BI_INSTANTIATE_RMS_NORM(T, Contract)                                                            \

@@ -28,7 +28,7 @@ BI_NAMESPACE_BEGIN
 // same stride). Apart from these, outputs must overlap nothing, each other included; two arguments overlap when the
 // ranges from first to last element meet, even if their rows interleave.
 template <class T>
-struct rms_norm_args {
+struct BI_TYPE rms_norm_args {
   const T* x = nullptr;                  // [rows, cols]
   std::int64_t x_stride = 0;             // elements from row to row, at least cols; 0: cols
   const T* residual = nullptr;           // [rows, cols], or null
@@ -46,7 +46,7 @@ struct rms_norm_args {
 // rms_norm of each head of each token, for example of the q or the k part of a fused qkv projection: x[t, h] is a row
 // of head_dim elements. Allowed alias: out == x with the same strides.
 template <class T>
-struct qk_norm_args {
+struct BI_TYPE qk_norm_args {
   const T* x = nullptr;             // [tokens, heads, head_dim]
   std::int64_t x_token_stride = 0;  // elements from token to token, not less than a token's heads take; 0: packed
   std::int64_t x_head_stride = 0;   // elements from head to head, at least head_dim; 0: head_dim

@@ -13,7 +13,7 @@ BI_NAMESPACE_BEGIN
 
 // cos and sin per position, fp32, made by bi::make_rope_table (bi/contract/trig.hpp) or by the caller. libm's sin and
 // cos differ between systems, so tables are data: same table, same bits.
-struct rope_table {
+struct BI_TYPE rope_table {
   const float* cos = nullptr;  // [positions, rotary_dim / 2], contiguous
   const float* sin = nullptr;
   std::int64_t positions = 0;   // rows of the table
@@ -26,7 +26,7 @@ struct rope_table {
 // of table.positions or more is the caller's mistake: the reference refuses the call, kernels take it for padding.
 // Allowed alias: out == x with the same strides.
 template <class T>
-struct rope_args {
+struct BI_TYPE rope_args {
   const T* x = nullptr;                    // [tokens, heads, head_dim]
   std::int64_t x_token_stride = 0;         // elements, 0: heads * x_head_stride
   std::int64_t x_head_stride = 0;          // elements, 0: head_dim

@@ -13,7 +13,7 @@ BI_NAMESPACE_BEGIN
 
 // How one row is sampled. Lives on the device, one per row; nothing in it may come from the batch. Out-of-domain values
 // don't stop the batch: they set a flag on their own row (see sample_flag).
-struct sample_params {
+struct BI_TYPE sample_params {
   float temperature = 0;   // 0: greedy; otherwise normal, finite and > 0
   std::int32_t top_k = 0;  // keep the k largest; <= 0 or >= vocab: off
   float top_p = 1;         // keep the fewest that hold this share of the weight, at least one; >= 1: off
@@ -34,7 +34,7 @@ enum sample_flag : std::uint32_t {
 // One token per row of logits. Contract: contract::sample_draft (bi/contract/sample.hpp). T is bf16, fp16 or float.
 // vocab must be at least 1 and at most contract::sample_max_vocab. Outputs that are null are skipped, except token.
 template <class T>
-struct sample_args {
+struct BI_TYPE sample_args {
   const T* logits = nullptr;       // [rows, vocab]
   std::int64_t logits_stride = 0;  // elements between rows, 0: vocab
   std::int64_t rows = 0;
@@ -51,7 +51,7 @@ struct sample_args {
 // drawing one after another: token[start[i]] ... token[start[i] + accepted[i]], the last of them not proposed (it is
 // missing where the last row had a proposal and all were accepted).
 template <class T>
-struct verify_args {
+struct BI_TYPE verify_args {
   sample_args<T> sample;
   const std::int32_t* draft = nullptr;  // [rows]
   const std::int32_t* start = nullptr;  // [requests + 1] first row of each request, not decreasing

@@ -27,7 +27,7 @@ BI_NAMESPACE_BEGIN
 // it is written. Allowed alias: out == x where T is Out and the strides are equal; apart from that out must overlap
 // nothing, counting all from its first to its last element.
 template <class T, class Out = T>
-struct softmax_args {
+struct BI_TYPE softmax_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
   std::int64_t rows = 0;
@@ -38,7 +38,7 @@ struct softmax_args {
 
 // out[r] = log(sum over j of exp(x[r, j])). cols = 0 gives -Inf, and x may be null.
 template <class T>
-struct logsumexp_args {
+struct BI_TYPE logsumexp_args {
   const T* x = nullptr;       // [rows, cols]
   std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
   std::int64_t rows = 0;

@@ -18,7 +18,7 @@ using cuda_stream = ::CUstream_st*;
 
 // Device memory of the caller's, aligned to 256 bytes, as large as the operation's workspace_bytes says. Its contents
 // are undefined before and after a call; one workspace belongs to one call in flight.
-struct workspace {
+struct BI_TYPE workspace {
   void* data = nullptr;
   std::size_t bytes = 0;
 };
@@ -40,7 +40,7 @@ enum class error : std::uint8_t {
 };
 
 // What went wrong, as data. Trivially copyable; describe() makes the sentence. All pointers are string literals.
-struct [[nodiscard]] status {
+struct [[nodiscard]] BI_TYPE status {
   error code = error::none;
   int cuda_error = 0;               // cudaError_t when code == error::cuda
   const char* operation = nullptr;  // "gemm"

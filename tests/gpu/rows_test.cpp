@@ -94,7 +94,7 @@ void check_rms_norm() {
 // ---- a row does not know its batch
 
 // Rows 0 .. 2 * largest - 2 alone, then batches of up to `largest` of them, then one of them at every place of a batch.
-// evaluate(first, rows) gives the output of a batch, `width` elements a row. Empty if each row always has the same bytes.
+// evaluate(first, rows) gives the output of a batch, `width` elements a row. Empty if each row keeps its bytes.
 template <class Evaluate>
 std::string dependence(std::int64_t largest, std::int64_t width, std::int64_t step, Evaluate evaluate) {
   const std::int64_t total = 2 * largest - 1;

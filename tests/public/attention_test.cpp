@@ -354,7 +354,8 @@ TEST_CASE("attention: random argument structs never crash the checks", "[public]
                                       &a.limits.heads_kv,
                                       &a.limits.head_dim,
                                       &a.view.table.row_stride};
-      *fields[g.below(26)] = size();
+      std::int64_t* const field = fields[g.below(26)];
+      *field = size();
     }
     const bi::status s = bi::check(a);
     good += s ? 1 : 0;

@@ -17,7 +17,7 @@ namespace contract {
 //   gelu_mul       cvt(mul(gelu(gate), up))
 //   gelu_tanh_mul  cvt(mul(gelu_tanh(gate), up))
 //   add            cvt(add(x, y))
-struct activation_draft {
+struct BI_TYPE activation_draft {
   static constexpr const char* name = "activation_draft";
   static constexpr std::uint64_t id() { return contract_id(name); }
 

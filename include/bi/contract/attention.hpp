@@ -30,7 +30,7 @@ BI_NAMESPACE_BEGIN
 namespace contract {
 
 // What every score of a call is multiplied with.
-struct attention_scale {
+struct BI_TYPE attention_scale {
   float c = 0;      // exponent per unit of score
   float inner = 0;  // with a soft cap: scale / cap
   float cap = 0;
@@ -38,32 +38,32 @@ struct attention_scale {
 
 // A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, so most
 // tiles rescale nothing and p stays below 2^9.
-struct attention_leaf {
+struct BI_TYPE attention_leaf {
   float m = neg_inf_f32();
   float l[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 };
 
 // A tile's effect on the state.
-struct attention_advance {
+struct BI_TYPE attention_advance {
   float m;         // the new maximum
   float neg_base;  // minus what p's exponents are relative to: -m, or -0 where m = -Inf
   float rescale;   // multiplies l and o; exactly 1 if m did not move
 };
 
 // Two partial results as one: l = fma(l', b, mul(l, a)), o likewise. a belongs to the left one.
-struct attention_fold {
+struct BI_TYPE attention_fold {
   float m;
   float a;
   float b;
 };
 
-struct attention_range {
+struct BI_TYPE attention_range {
   std::int64_t lo;
   std::int64_t see;  // the row sees view indices lo <= j < see
 };
 
 // What the attention contracts have in common.
-struct attention_order {
+struct BI_TYPE attention_order {
   static constexpr int tile = 64;   // view indices
   static constexpr int leaf = 256;  // view indices
   static constexpr int step = 16;   // of the tensor core's chains
@@ -146,7 +146,7 @@ struct attention_order {
 
 // Scores are multiplied by the softmax scale inside the exponent's fma.
 template <class T>
-struct attention_draft : attention_order {
+struct BI_TYPE attention_draft : attention_order {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
   static constexpr const char* name = std::is_same_v<T, bf16> ? "attention_bf16_draft" : "attention_fp16_draft";
   static constexpr bool has_soft_cap = false;
@@ -159,7 +159,7 @@ struct attention_draft : attention_order {
 
 // Scores become cap * tanh(score * scale / cap), in (-cap, cap).
 template <class T>
-struct attention_soft_cap_draft : attention_order {
+struct BI_TYPE attention_soft_cap_draft : attention_order {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
   static constexpr const char* name =
       std::is_same_v<T, bf16> ? "attention_soft_cap_bf16_draft" : "attention_soft_cap_fp16_draft";

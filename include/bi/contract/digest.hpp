@@ -57,14 +57,14 @@ BI_HD constexpr std::uint64_t kv_token_word(std::uint64_t token, std::uint64_t t
   return token * digest_words(token_bytes);
 }
 
-struct digest_draft {
+struct BI_TYPE digest_draft {
   static constexpr const char* name = "digest_draft";
   static constexpr std::uint64_t id() { return contract_id(name, digest_step); }
 };
 
 // ---- the digest of a request: a chain over what it did, one for each branch
 
-struct request_digest {
+struct BI_TYPE request_digest {
   std::uint64_t low = 0, high = 0;
 };
 BI_HD constexpr bool operator==(const request_digest& a, const request_digest& b) {

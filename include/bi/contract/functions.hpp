@@ -39,7 +39,7 @@ BI_HD inline float scale_by_power(float p, float shifted) {
 }
 
 // x = 2^e (1 + f) with 1 + f in [2/3, 4/3), x positive and finite. Near 1, e is 0 and f exact.
-struct log_argument {
+struct BI_TYPE log_argument {
   float e;
   float f;
 };

@@ -33,7 +33,7 @@ struct gemm_name<fp16> {
 };
 
 template <class T>
-struct gemm_draft {
+struct BI_TYPE gemm_draft {
   int slices = 1;  // 1, 2, 4 or 8
 
   static constexpr const char* name = gemm_name<T>::value;
@@ -115,7 +115,7 @@ BI_HD constexpr int row_parallel_slices(std::int64_t n, std::int64_t k, int max_
   return k > 0 && k % (slice_unit * s) == 0 ? s : 0;
 }
 
-struct slice_range {
+struct BI_TYPE slice_range {
   int first = 0;
   int count = 0;
 };
@@ -154,7 +154,7 @@ BI_HD Out gemm_silu_gate(Out gate, Out up) {
 // ---- fp32
 
 // One fma chain in ascending k from +0 a slice of 1024, slices added left to right: ((s0 + s1) + s2) + ...
-struct gemm_f32_draft {
+struct BI_TYPE gemm_f32_draft {
   static constexpr const char* name = "gemm_f32_draft";
   static constexpr std::int64_t slice = 1024;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, slice); }

@@ -24,7 +24,7 @@ BI_HD inline float norm_scale(float v, std::int64_t n, float eps) {
 // zeros, its infinite ones NaN. A NaN makes the whole row NaN. A row of zeros with eps = 0 gives NaN (0 times Inf).
 
 // y = cvt(mul(mul(x, r), w)).
-struct rms_norm_draft {
+struct BI_TYPE rms_norm_draft {
   static constexpr const char* name = "rms_norm_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 
@@ -35,7 +35,7 @@ struct rms_norm_draft {
 };
 
 // y = cvt(mul(cvt(mul(x, r)), w)): rounded to T before the weight, as Hugging Face's Llama and Qwen models do it.
-struct rms_norm_hf_draft {
+struct BI_TYPE rms_norm_hf_draft {
   static constexpr const char* name = "rms_norm_hf_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 
@@ -46,7 +46,7 @@ struct rms_norm_hf_draft {
 };
 
 // y = cvt(mul(mul(x, r), add(1, w))): the stored weight is the distance from 1, as in Gemma's models.
-struct rms_norm_one_plus_draft {
+struct BI_TYPE rms_norm_one_plus_draft {
   static constexpr const char* name = "rms_norm_one_plus_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 
@@ -60,7 +60,7 @@ struct rms_norm_one_plus_draft {
 // lanes and blocks combined by add; r = norm_scale(v, n, eps); y = cvt(add(mul(mul(d, r), w), b)). A step whose weight or
 // bias is absent is skipped (adding +0 would turn -0 into +0). A NaN or an infinity makes the whole row NaN.
 
-struct centred_square_step {
+struct BI_TYPE centred_square_step {
   float mean;
   BI_HD float operator()(float acc, float x) const {
     const float d = sub_rn(x, mean);
@@ -68,7 +68,7 @@ struct centred_square_step {
   }
 };
 
-struct layer_norm_draft {
+struct BI_TYPE layer_norm_draft {
   static constexpr const char* name = "layer_norm_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 

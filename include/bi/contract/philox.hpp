@@ -9,7 +9,7 @@
 BI_NAMESPACE_BEGIN
 namespace contract {
 
-struct philox_block {
+struct BI_TYPE philox_block {
   std::uint32_t word[4];
 };
 

@@ -22,7 +22,7 @@ namespace contract {
 //   argmin  the first NaN, else the lowest index of the smallest value, -0 == +0
 //
 // max, min and the two args do not depend on an order, so any order will do for them.
-struct reduce_draft {
+struct BI_TYPE reduce_draft {
   static constexpr const char* name = "reduce_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 
@@ -30,15 +30,15 @@ struct reduce_draft {
 };
 
 // A value and where it stands. Index -1 is nothing yet; every value beats it.
-struct arg_value {
+struct BI_TYPE arg_value {
   float value;
   std::int64_t index;
 };
 
-struct arg_max_step {
+struct BI_TYPE arg_max_step {
   BI_HD static bool first(float a, float b) { return greater(a, b); }
 };
-struct arg_min_step {
+struct BI_TYPE arg_min_step {
   BI_HD static bool first(float a, float b) { return less(a, b); }
 };
 

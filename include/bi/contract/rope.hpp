@@ -20,7 +20,7 @@ namespace contract {
 // Pair i of a head's first rotary_dim elements, (x1, x2) widened to fp32, turns by the table's angle i at the token's
 // position. Each result is rounded to T once. Elements past rotary_dim are copied bit by bit.
 //   x1' = cvt(fma(x1, cos, neg(mul(x2, sin))))    x2' = cvt(fma(x2, cos, mul(x1, sin)))
-struct rope_draft {
+struct BI_TYPE rope_draft {
   static constexpr const char* name = "rope_draft";
   static constexpr std::uint64_t id() { return contract_id(name); }
 

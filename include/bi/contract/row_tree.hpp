@@ -44,16 +44,16 @@ BI_HD constexpr int active_lanes(int length) {
 
 // ---- steps: what a fold does with an element, and what a combination does with two lanes
 
-struct add_step {
+struct BI_TYPE add_step {
   BI_HD float operator()(float a, float b) const { return add_rn(a, b); }
 };
-struct square_step {
+struct BI_TYPE square_step {
   BI_HD float operator()(float acc, float x) const { return fma_rn(x, x, acc); }
 };
-struct max_step {
+struct BI_TYPE max_step {
   BI_HD float operator()(float a, float b) const { return max_nan(a, b); }
 };
-struct min_step {
+struct BI_TYPE min_step {
   BI_HD float operator()(float a, float b) const { return min_nan(a, b); }
 };
 

@@ -85,7 +85,7 @@ BI_HD constexpr std::int32_t rank_id(std::uint64_t rank) {
 BI_HD constexpr std::uint32_t rank_key(std::uint64_t rank) { return static_cast<std::uint32_t>(rank >> 32); }
 inline constexpr std::uint64_t lowest_rank = std::uint64_t{lowest_key + 1} << 32;  // at most any candidate's
 
-struct sample_draft {
+struct BI_TYPE sample_draft {
   static constexpr const char* name = "sample_draft";
   static constexpr std::uint64_t id() { return contract_id(name, sample_max_vocab, random_purpose::gumbel); }
 

@@ -14,7 +14,7 @@ BI_NAMESPACE_BEGIN
 namespace contract {
 
 // The fold of a block: acc + exp(x - m), m being the block's largest element.
-struct exp_step {
+struct BI_TYPE exp_step {
   float m;
   BI_HD float operator()(float acc, float x) const { return add_rn(acc, bi::exp(sub_rn(x, m))); }
 };
@@ -29,7 +29,7 @@ struct exp_step {
 //
 // One pass over memory gives m_b and l_b of a block. A row of -Inf, and an empty row, have m = -Inf and l = +0: logsumexp
 // is -Inf, the other two NaN. A NaN or a +Inf in the row makes l NaN, and with it every result of the row.
-struct softmax_draft {
+struct BI_TYPE softmax_draft {
   static constexpr const char* name = "softmax_draft";
   static constexpr std::uint64_t id() { return contract_id(name, row_vector, row_lanes, row_block); }
 

@@ -37,7 +37,7 @@ constexpr int leading_zeros(uint128 x) {
 }
 
 // A finite, positive number as mantissa * 2^exponent.
-struct binary_number {
+struct BI_TYPE binary_number {
   std::uint64_t mantissa;
   int exponent;
 };
@@ -149,7 +149,7 @@ uint128 turns_of_radians(Real x) {
   return e > -192 ? uint128{whole >> (-e - 128)} : uint128{0};
 }
 
-struct sine_cosine {
+struct BI_TYPE sine_cosine {
   float sine;
   float cosine;
 };

@@ -64,8 +64,8 @@ class row_group {
         combine);
   }
 
-  // The row rule over the results of blocks 0 .. count - 1; `start` if there is none. result(b) is called once for each in
-  // ascending order, by all threads, and must give all of them the same value. 8192^3 elements fit the three levels.
+  // The row rule over the results of blocks 0 .. count - 1; `start` if there is none. result(b) is called once for each,
+  // in ascending order, by all threads, and must give all of them the same value. 8192^3 elements fit the three levels.
   template <class Result, class Combine>
   BI_D float fold_results(std::int64_t count, float start, Result result, Combine combine) {
     float second[held], third[held], last = start;
@@ -160,8 +160,8 @@ struct fold_elements {
   }
 };
 
-// Calls fn(i, n) on the vectors [i, i + n) of a row that belong to this thread of the group: those that it also folds in
-// fold_row, so a thread may overwrite them after any number of folds.
+// Calls fn(i, n) on the vectors [i, i + n) of a row that belong to this thread of the group: those that it also folds
+// in fold_row, so a thread may overwrite them after any number of folds.
 template <int Threads, class Fn>
 BI_D void for_each_vector(const row_group<Threads>& group, std::int64_t cols, Fn fn) {
   for (std::int64_t i = static_cast<std::int64_t>(group.thread()) * vector_size; i < cols; i += Threads * vector_size) {

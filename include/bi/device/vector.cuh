@@ -10,8 +10,8 @@
 #include "bi/device/ptx/store.cuh"
 #include "bi/dtype.hpp"
 
-// Eight consecutive elements of a row (bi/contract/row_tree.hpp's vector) between memory and fp32 registers. Whether they
-// move as 16-byte words or one by one is schedule: the values are the same.
+// Eight consecutive elements of a row (bi/contract/row_tree.hpp's vector) between memory and fp32 registers. Whether
+// they move as 16-byte words or one by one is schedule: the values are the same.
 
 BI_NAMESPACE_BEGIN
 namespace device {

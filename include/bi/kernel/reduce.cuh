@@ -9,8 +9,8 @@
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
 
-// A row's result depends on its own elements: sum, mean, max and min are row trees (bi/contract/row_tree.hpp), argmax and
-// argmin combine in any order.
+// A row's result depends on its own elements: sum, mean, max and min are row trees (bi/contract/row_tree.hpp),
+// argmax and argmin combine in any order.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {

@@ -41,7 +41,7 @@ BI_D void rms_norm_row(device::row_group<Threads>& group, const rms_norm_params<
   T* sum_out = p.residual == nullptr ? nullptr : p.residual_out + outer * p.residual_out_stride;
   T* out = p.out + outer * p.out_stride + inner * p.out_inner_stride;
 
-  // With a residual the rounded, stored sum is what is normalised. Each element is read back by the thread that wrote it.
+  // With a residual the rounded, stored sum is normalised. Each element is read back by the thread that wrote it.
   const float ss = group.fold_row(
       p.cols, 0.0f,
       [&](float acc, std::int64_t i, int n) {
