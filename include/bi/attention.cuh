@@ -30,8 +30,19 @@ status attention_mma(const kernel::attention_params<T>& p, std::int64_t blocks, 
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(blocks);
   shape.block.x = kernel::attention_mma_shape<HeadDim, RowWarps>::threads;
-  shape.shared_bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, 16 * RowWarps>);
+  shape.shared_bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, RowWarps>);
   return launch("attention", kernel::attention_mma_kernel<Contract, T, HeadDim, RowWarps>, shape, p, stream);
+}
+
+// Whether a thread block may have that much shared memory on the current device.
+inline status has_shared_memory(std::size_t bytes, bool& has) {
+  int device = 0, limit = 0;
+  if (const cudaError_t code = runtime::get_device(&device); code != cudaSuccess) {
+    return cuda_status("attention", "cudaGetDevice", code);
+  }
+  const cudaError_t code = runtime::get_attribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  has = bytes <= static_cast<std::size_t>(limit);
+  return cuda_status("attention", "cudaDeviceGetAttribute(MaxSharedMemoryPerBlockOptin)", code);
 }
 
 template <class T>
@@ -88,12 +99,18 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   c.supported("limits.head_dim", a.limits.head_dim, a.limits.head_dim == HeadDim, "the HeadDim of bi::attention");
   if (!c.ok() || a.rows == 0 || a.requests == 0) return c.result();
   kernel::attention_params<T> p = launch_detail::make_attention_params(a);
-  const schedule::attention_schedule s = schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len,
-                                                                           p.batch.group, a.limits.heads_kv, HeadDim);
+  constexpr int most_row_warps = HeadDim == 256 ? 2 : 4;
+  bool fits = true;  // most_row_warps; at head_dim 256 they need more than every architecture has
+  if constexpr (HeadDim == 256) {
+    constexpr std::size_t bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, most_row_warps>);
+    if (const status st = launch_detail::has_shared_memory(bytes, fits); !st) return st;
+  }
+  const schedule::attention_schedule s = schedule::pick_attention_schedule(
+      a.requests, a.rows, a.limits.max_q_len, p.batch.group, a.limits.heads_kv, fits ? most_row_warps : 1);
   p.batch.tile_rows = 16 * s.row_warps;
   p.batch.one_tile_each = s.one_tile_each;
   if (s.row_warps == 1) return launch_detail::attention_mma<Contract, T, HeadDim, 1>(p, s.blocks, stream);
-  return launch_detail::attention_mma < Contract, T, HeadDim, HeadDim == 256 ? 2 : 4 > (p, s.blocks, stream);
+  return launch_detail::attention_mma<Contract, T, HeadDim, most_row_warps>(p, s.blocks, stream);
 }
 
 BI_NAMESPACE_END

@@ -91,6 +91,24 @@ void check_rms_norm() {
   }
 }
 
+// A row as a token of four heads.
+struct four_heads_op : test::qk_norm_op<> {
+  static constexpr writes output = writes::columns;
+  template <class T>
+  static auto args(const test::row_call<T, T>& call) {
+    bi::qk_norm_args<T> a;
+    a.x = call.x;
+    a.x_token_stride = call.x_stride;
+    a.weight = call.weight;
+    a.tokens = call.rows;
+    a.heads = 4;
+    a.head_dim = call.cols / 4;
+    a.out = call.out;
+    a.out_token_stride = call.out_stride;
+    return a;
+  }
+};
+
 // ---- a row does not know its batch
 
 // Rows 0 .. 2 * largest - 2 alone, then batches of up to `largest` of them, then one of them at every place of a batch.
@@ -436,6 +454,8 @@ TEST_CASE("rms_norm: a row does not know its batch", "[gpu][rms_norm]") {
           }) != "");
 }
 
+TEST_CASE("qk_norm: a token does not know its batch", "[gpu][rms_norm]") { check_batches<four_heads_op, bf16, bf16>(); }
+
 TEST_CASE("layer_norm: a row does not know its batch", "[gpu][layer_norm]") {
   check_batches<test::layer_norm_op<>, bf16, bf16>();
   check_batches<test::layer_norm_op<>, float, float>();
@@ -478,9 +498,10 @@ TEST_CASE("softmax: a row does not know its batch", "[gpu][softmax]") {
           }) != "");
 }
 
-TEST_CASE("rms_norm and layer_norm: replayed from a graph", "[gpu][rms_norm][layer_norm]") {
+TEST_CASE("rms_norm, qk_norm and layer_norm: replayed from a graph", "[gpu][rms_norm][layer_norm]") {
   check_graphs<test::rms_norm_op<>, bf16, bf16>();
   check_graphs<test::rms_norm_op<c::rms_norm_hf_draft>, bf16, bf16>();
+  check_graphs<four_heads_op, bf16, bf16>();
   check_graphs<test::layer_norm_op<>, float, float>();
 }
 TEST_CASE("reduce, argmax and argmin: replayed from a graph", "[gpu][reduce]") {

@@ -625,6 +625,16 @@ TEST_CASE("attention: infinite and NaN scores", "[reference][attention]") {
       for (const bi::bf16 x : got.out) CHECK(bi::is_finite(x));
     }
   }
+  SECTION("a leaf of -Inf does not count, even where its V is NaN") {
+    for (const std::int64_t begin : {0, 256}) {
+      p = original;
+      set(begin, begin + 256, 0xff80);
+      const auto expected = check();
+      p.kv.v[at((begin + 70) * 64)].bits = 0x7fff;
+      CHECK(check().differs(expected) == "");
+      CHECK(bi::is_finite(expected.out[0]));
+    }
+  }
   SECTION("+Inf or NaN anywhere: NaN") {
     for (const unsigned bits : {0x7f80u, 0x7fffu, 0x7f81u}) {
       for (const std::int64_t j : {0, 63, 64, 255, 256, 400, 599}) {

@@ -22,7 +22,7 @@ struct attention_state {
   std::int32_t lo[2], see[2];  // the row sees view indices lo <= j < see
   float leaf_m[2], leaf_l[2];
   float m[2], l[2];  // of the closed leaves
-  float leaf_o[Blocks][4], o[Blocks][4];
+  float leaf_o[Blocks][4];
 };
 
 template <int Blocks>
@@ -33,7 +33,7 @@ BI_D void attention_reset(attention_state<Blocks>& x) {
     x.leaf_l[h] = x.l[h] = 0.0f;
   }
 #pragma unroll
-  for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = x.o[i / 4][i % 4] = 0.0f;
+  for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = 0.0f;
 }
 
 // From a tile's scores to its weights, in place. Row h sees the tile's keys [begin[h], end[h]); Masked = false: all of
@@ -83,9 +83,10 @@ BI_D void attention_rescale(attention_state<Blocks>& x, const float (&rescale)[2
 }
 
 // Closes the leaf that begins at view index `leaf` and folds it into the row, for rows that see some of it; the others
-// keep their bits. Called by the whole warp.
-template <class Contract, int Blocks>
-BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int32_t leaf, int lane) {
+// keep their bits. o: the closed leaves' o in shared memory, this thread's value i at o[i * Stride]; what no leaf has been
+// folded into holds anything. Called by the whole warp.
+template <class Contract, int Stride, int Blocks>
+BI_D void attention_close_leaf(attention_state<Blocks>& x, float* o, std::int32_t leaf, int lane) {
   const int quad = lane & ~3;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -96,17 +97,17 @@ BI_D void attention_close_leaf(attention_state<Blocks>& x, std::int32_t leaf, in
     const bool sees = x.see[h] > leaf && x.lo[h] - leaf < Contract::leaf && x.lo[h] < x.see[h];
     const float leaf_m = x.leaf_m[h], leaf_l = Contract::close(leaf_m, l[0], l[1], l[2], l[3]);
     const contract::attention_fold f = Contract::fold(x.m[h], leaf_m);
-    const auto fold = [&](float left, float right) {
-      return !sees ? left : earlier ? Contract::fold_value(f, left, right) : right;
-    };
 #pragma unroll
-    for (int i = 0; i < Blocks * 2; ++i) {
-      float &o = x.o[i / 2][2 * h + i % 2], &leaf_o = x.leaf_o[i / 2][2 * h + i % 2];
-      o = fold(o, Contract::close_o(leaf_m, leaf_o));
-      leaf_o = 0.0f;
+    for (int i = 0; i < Blocks * 4; ++i) {
+      if (i % 4 / 2 != h) continue;
+      const float right = Contract::close_o(leaf_m, x.leaf_o[i / 4][i % 4]);
+      if (sees) o[i * Stride] = earlier ? Contract::fold_value(f, o[i * Stride], right) : right;
+      x.leaf_o[i / 4][i % 4] = 0.0f;
     }
-    x.l[h] = fold(x.l[h], leaf_l);
-    x.m[h] = !sees ? x.m[h] : earlier ? f.m : leaf_m;
+    if (sees) {
+      x.l[h] = earlier ? Contract::fold_value(f, x.l[h], leaf_l) : leaf_l;
+      x.m[h] = earlier ? f.m : leaf_m;
+    }
     x.leaf_m[h] = neg_inf_f32();
     x.leaf_l[h] = 0.0f;
   }

@@ -21,6 +21,13 @@ namespace device {
 
 inline constexpr int key_tile = 64;
 
+// The same value, unknown to the compiler: what is made of it is not made earlier and kept in registers, which the
+// accumulators need.
+BI_D inline int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 template <int Rows, class T>
 BI_D T* tile_part(T* tile, int part) {
   return tile + part * Rows * tile_width;

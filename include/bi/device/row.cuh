@@ -64,8 +64,8 @@ class row_group {
         combine);
   }
 
-  // The row rule over the results of blocks 0 .. count - 1; `start` if there is none. result(b) is called once for each,
-  // in ascending order, by all threads, and must give all of them the same value. 8192^3 elements fit the three levels.
+  // The row rule over the results of blocks 0 .. count - 1; `start` if there is none. All threads call result(b), once
+  // for each in ascending order, and it must give all of them the same value. 8192^3 elements fit the three levels.
   template <class Result, class Combine>
   BI_D float fold_results(std::int64_t count, float start, Result result, Combine combine) {
     float second[held], third[held], last = start;

@@ -47,17 +47,17 @@ struct attention_mma_shape {
 };
 
 // What is the same in all threads, and little used, is kept here rather than in registers.
-template <class T, int HeadDim, int Rows>
+template <class T, int HeadDim, int RowWarps>
 struct attention_mma_memory {
-  T q[Rows * HeadDim];  // then the output
+  T q[16 * RowWarps * HeadDim];  // then the output
   T k[device::key_tile * HeadDim];
   T v[device::key_tile * HeadDim];
+  float o[16 * RowWarps * HeadDim];  // of the closed leaves, [value][thread]
   // Where a token's head starts, of the tile in hand and the next one; -1: zeros.
   std::int64_t k_offset[2][device::key_tile];
   std::int64_t v_offset[2][device::key_tile];
   device::attention_row_tile rows;
-  std::int32_t lo, see;                          // the view indices that any of the rows sees
-  device::view_cursor cursor[device::key_tile];  // of a thread each
+  std::int32_t lo, see;  // the view indices that any of the rows sees
 };
 
 // What packed row r of a tile sees. Rows beyond the last see what that one sees; their results are dropped at the end.
@@ -68,13 +68,56 @@ BI_D contract::attention_range attention_row_range(const attention_params<T>& p,
   return Contract::visible(p.causal, len, rows.q_len, rows.token(r < rows.rows ? r : rows.rows - 1), p.window);
 }
 
+// Writes the rows' results, through memory.q so that stores are wide. m and l are those of the thread's rows.
+template <class Contract, class T, int HeadDim, int RowWarps>
+BI_D void attention_mma_finish(const attention_params<T>& p, std::int64_t head,
+                               attention_mma_memory<T, HeadDim, RowWarps>& memory, const float (&m)[2],
+                               const float (&l)[2]) {
+  using shape = attention_mma_shape<HeadDim, RowWarps>;
+  const int thread = device::opaque(static_cast<int>(threadIdx.x)), lane = thread % 32;
+  const int row_warp = thread / 32 / shape::column_warps, column_warp = thread / 32 % shape::column_warps;
+  const device::attention_row_tile& rows = memory.rows;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = row_warp * 16 + 8 * h + lane / 4;
+    const float inverse = Contract::inverse(l[h]);
+#pragma unroll
+    for (int j = 0; j < shape::blocks; ++j) {
+      const int chunk = column_warp * shape::blocks + j;
+      T* part = device::tile_part<shape::rows>(memory.q, chunk / device::row_chunks);
+      T* target = device::tile_chunk(part, row, chunk % device::row_chunks) + lane % 4 * 2;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        target[e] =
+            Contract::template finish<T>(memory.o[(4 * j + 2 * h + e) * shape::threads + thread], l[h], inverse);
+      }
+    }
+    if (p.lse != nullptr && row < rows.rows && column_warp == 0 && lane % 4 == 0) {
+      p.lse[(rows.first_row + rows.token(row)) * p.lse_token_stride + head * rows.group + rows.head(row)] =
+          Contract::lse(m[h], l[h]);
+    }
+  }
+  __syncthreads();
+  T* out = p.out + rows.first_row * p.out_token_stride + head * rows.group * p.out_head_stride;
+  constexpr int chunks = HeadDim / device::chunk_values;
+  for (int i = thread; i < rows.rows * chunks; i += shape::threads) {
+    const int row = i / chunks, chunk = i % chunks;
+    T* part = device::tile_part<shape::rows>(memory.q, chunk / device::row_chunks);
+    T x[device::vector_size];
+    device::load_vector(device::tile_chunk(part, row, chunk % device::row_chunks), device::vector_size, true, x);
+    device::store_vector(
+        out + rows.token(row) * p.out_token_stride + rows.head(row) * p.out_head_stride + chunk * device::chunk_values,
+        device::vector_size, p.out_aligned, x);
+  }
+}
+
 template <class Contract, class T, int HeadDim, int RowWarps>
 BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
-                             attention_mma_memory<T, HeadDim, 16 * RowWarps>& memory) {
+                             attention_mma_memory<T, HeadDim, RowWarps>& memory) {
   using shape = attention_mma_shape<HeadDim, RowWarps>;
   constexpr int tile = device::key_tile, leaf_tiles = Contract::leaf / tile;
   static_assert(tile == Contract::tile && Contract::leaf % tile == 0, "the kernel's tiles are the contract's");
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  const int thread = device::opaque(static_cast<int>(threadIdx.x)), lane = thread % 32;
   const int row_warp = thread / 32 / shape::column_warps, column_warp = thread / 32 % shape::column_warps;
   const contract::attention_scale scale = Contract::prepare(p.scale, p.soft_cap);
 
@@ -96,16 +139,13 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
   const int first_tile = memory.lo / tile;
   const int end_tile = memory.lo < memory.see ? (memory.see - 1) / tile + 1 : first_tile;
 
-  if (thread < tile && first_tile < end_tile) {
-    device::view_cursor cursor(p.view, rows.request);
-    cursor.skip_to(memory.lo);
-    memory.cursor[thread] = cursor;
-  }
+  device::view_cursor cursor(p.view, rows.request);
+  if (thread < tile && first_tile < end_tile) cursor.skip_to(memory.lo);
   const auto locate = [&](int t) {
     for (int j = thread; j < tile; j += shape::threads) {
       const std::int32_t index = t * tile + j;
       const bool seen = index >= memory.lo && index < memory.see;
-      const device::kv_place place = seen ? memory.cursor[thread].place(index) : device::kv_place{-1, 0};
+      const device::kv_place place = seen ? cursor.place(index) : device::kv_place{-1, 0};
       memory.k_offset[t % 2][j] = place.valid() ? place.page * p.k_page_stride + place.token * p.k_token_stride : -1;
       memory.v_offset[t % 2][j] = place.valid() ? place.page * p.v_page_stride + place.token * p.v_token_stride : -1;
     }
@@ -176,43 +216,14 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
       }
     }
     if (has_rows && (t % leaf_tiles == leaf_tiles - 1 || t == end_tile - 1)) {
-      device::attention_close_leaf<Contract>(state, t / leaf_tiles * Contract::leaf, lane);
+      device::attention_close_leaf<Contract, shape::threads>(state, memory.o + thread, t / leaf_tiles * Contract::leaf,
+                                                             lane);
     }
   }
 
   device::cp_async_wait<0>();
   __syncthreads();  // everyone is done with q
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int row = row_warp * 16 + 8 * h + lane / 4;
-    const float inverse = Contract::inverse(state.l[h]);
-#pragma unroll
-    for (int j = 0; j < shape::blocks; ++j) {
-      const int chunk = column_warp * shape::blocks + j;
-      T* part = device::tile_part<shape::rows>(memory.q, chunk / device::row_chunks);
-      T* target = device::tile_chunk(part, row, chunk % device::row_chunks) + lane % 4 * 2;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        target[e] = Contract::template finish<T>(state.o[j][2 * h + e], state.l[h], inverse);
-      }
-    }
-    if (p.lse != nullptr && row < rows.rows && column_warp == 0 && lane % 4 == 0) {
-      p.lse[(rows.first_row + rows.token(row)) * p.lse_token_stride + head * rows.group + rows.head(row)] =
-          Contract::lse(state.m[h], state.l[h]);
-    }
-  }
-  __syncthreads();
-  T* out = p.out + rows.first_row * p.out_token_stride + head * rows.group * p.out_head_stride;
-  constexpr int chunks = HeadDim / device::chunk_values;
-  for (int i = thread; i < rows.rows * chunks; i += shape::threads) {
-    const int row = i / chunks, chunk = i % chunks;
-    T* part = device::tile_part<shape::rows>(memory.q, chunk / device::row_chunks);
-    T x[device::vector_size];
-    device::load_vector(device::tile_chunk(part, row, chunk % device::row_chunks), device::vector_size, true, x);
-    device::store_vector(
-        out + rows.token(row) * p.out_token_stride + rows.head(row) * p.out_head_stride + chunk * device::chunk_values,
-        device::vector_size, p.out_aligned, x);
-  }
+  attention_mma_finish<Contract, T, HeadDim, RowWarps>(p, head, memory, state.m, state.l);
 }
 
 // Blocks are dealt slots and heads; most slots hold a tile of rows, a block without one has nothing to do.
@@ -220,7 +231,7 @@ template <class Contract, class T, int HeadDim, int RowWarps>
 BI_KERNEL __launch_bounds__(attention_mma_shape<HeadDim, RowWarps>::threads) void attention_mma_kernel(
     const attention_params<T> p) {
   extern __shared__ __align__(128) unsigned char shared[];
-  auto& memory = *reinterpret_cast<attention_mma_memory<T, HeadDim, 16 * RowWarps>*>(shared);
+  auto& memory = *reinterpret_cast<attention_mma_memory<T, HeadDim, RowWarps>*>(shared);
   const std::int64_t items = p.batch.slots() * p.heads_kv;
   for (std::int64_t item = blockIdx.x; item < items; item += gridDim.x) {
     if (threadIdx.x == 0) {

@@ -32,10 +32,10 @@ inline std::string to_string(const attention_schedule& s) {
 
 // The generic mma.sync schedule: every shape, alignment and architecture from sm_80. `group`: query heads of a KV head.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
-                                                     std::int64_t group, std::int64_t heads_kv, int head_dim) {
+                                                     std::int64_t group, std::int64_t heads_kv, int most_row_warps) {
   attention_schedule s;
   const std::int64_t packed = max_q_len * group;  // of a request, at most
-  s.row_warps = packed <= 16 ? 1 : head_dim == 256 ? 2 : 4;
+  s.row_warps = packed <= 16 ? 1 : most_row_warps;
   const int tile_rows = 16 * s.row_warps;
   s.one_tile_each = packed <= tile_rows;
   const std::int64_t items = (s.one_tile_each ? requests : rows * group / tile_rows + requests) * heads_kv;
