@@ -24,7 +24,10 @@ struct attention_case {
   bi::attention_mask mask = bi::attention_mask::causal;
   std::int64_t window = 0;
   float soft_cap = 0;
-  bool head_major = false;  // pages lie [head, token, dim] instead of [token, head, dim]
+  bool head_major = false;      // pages lie [head, token, dim] instead of [token, head, dim]
+  std::int64_t gap = 0;         // elements between heads, in every array
+  std::int64_t offset = 0;      // elements before the first head, to misalign them
+  std::int64_t spare_rows = 0;  // at the end, no request's
 };
 
 inline std::string to_string(const attention_case& c) {
@@ -39,6 +42,9 @@ inline std::string to_string(const attention_case& c) {
   if (c.window != 0) s += ",window=" + std::to_string(c.window);
   if (c.soft_cap != 0) s += ",cap";
   if (c.head_major) s += ",head_major";
+  if (c.gap != 0) s += ",gap=" + std::to_string(c.gap);
+  if (c.offset != 0) s += ",offset=" + std::to_string(c.offset);
+  if (c.spare_rows != 0) s += ",spare_rows=" + std::to_string(c.spare_rows);
   return s;
 }
 
@@ -129,20 +135,34 @@ struct attention_result {
   std::vector<float> lse;
 };
 
+// Heads of `dim` elements with c.gap elements between them and c.offset before, which hold NaN.
+template <class T>
+std::vector<T> spread_heads(const attention_case& c, const std::vector<T>& x) {
+  if (c.gap == 0 && c.offset == 0) return x;
+  const auto dim = static_cast<std::size_t>(c.head_dim), stride = dim + static_cast<std::size_t>(c.gap);
+  std::vector<T> out(x.size() / dim * stride + static_cast<std::size_t>(c.offset), from_bits<T>(0x7fffu));
+  for (std::size_t i = 0; i < x.size(); ++i)
+    out[static_cast<std::size_t>(c.offset) + i / dim * stride + i % dim] = x[i];
+  return out;
+}
+
 template <class T, class Backend>
 bi::attention_args<T> make_attention_args(Backend& b, const attention_case& c, const attention_data<T>& d) {
   bi::attention_args<T> a;
-  a.q = b.input(d.q);
-  a.cache.k = b.input(d.k);
-  a.cache.v = b.input(d.v);
+  const std::int64_t stride = c.head_dim + c.gap;
+  a.q = b.input(spread_heads(c, d.q)) + c.offset;
+  a.q_head_stride = stride;
+  a.cache.k = b.input(spread_heads(c, d.k)) + c.offset;
+  a.cache.v = b.input(spread_heads(c, d.v)) + c.offset;
   a.cache.num_pages = d.num_pages;
   a.cache.page_size = c.page_size;
   a.cache.heads = c.heads_kv;
   a.cache.head_dim = c.head_dim;
+  a.cache.k_head_stride = stride;
   if (c.head_major) {
-    a.cache.k_page_stride = c.heads_kv * c.page_size * c.head_dim;
-    a.cache.k_token_stride = c.head_dim;
-    a.cache.k_head_stride = c.page_size * c.head_dim;
+    a.cache.k_page_stride = c.heads_kv * c.page_size * stride;
+    a.cache.k_token_stride = stride;
+    a.cache.k_head_stride = c.page_size * stride;
   }
   const auto* start = b.input(d.start);
   if (c.storage == view_storage::table) {
@@ -155,7 +175,7 @@ bi::attention_args<T> make_attention_args(Backend& b, const attention_case& c, c
   a.len = b.input(d.len);
   a.q_start = b.input(d.q_start);
   a.requests = static_cast<std::int64_t>(c.len.size());
-  a.rows = d.rows;
+  a.rows = d.rows + c.spare_rows;
   a.mask = c.mask;
   a.window = c.window;
   a.scale = bi::rsqrt_rn(bi::float_from_int64(c.head_dim));
@@ -164,16 +184,19 @@ bi::attention_args<T> make_attention_args(Backend& b, const attention_case& c, c
   for (const std::int32_t n : c.q_len) max_q = n > max_q ? n : max_q;
   for (const std::int32_t n : c.len) max_view = n > max_view ? n : max_view;
   a.limits = {a.requests, a.rows, max_q, max_view, c.heads_q, c.heads_kv, c.head_dim};
-  a.lse = b.template output<float>(d.rows * c.heads_q);
-  a.out = b.template output<T>(d.rows * c.heads_q * c.head_dim);
+  a.lse_token_stride = c.heads_q + c.gap;
+  a.lse = b.template output<float>(a.rows * a.lse_token_stride);
+  a.out = b.template output<T>(a.rows * c.heads_q * stride + c.offset) + c.offset;
+  a.out_head_stride = stride;
   return a;
 }
 
+// Whole buffers: what the operation may not write must stay poisoned.
 template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>, class Backend>
 attention_result<T> run_attention(Backend& b, const attention_case& c, std::uint64_t seed, std::uint64_t first = 0) {
   const auto a = make_attention_args<T>(b, c, make_attention_data<T>(c, seed, first));
   b.run(attention_op<T, HeadDim, Contract>{}, a);
-  return {b.read(a.out), b.read(a.lse)};
+  return {b.read(a.out - c.offset), b.read(a.lse)};
 }
 
 template <class Backend, class Sink>

@@ -47,7 +47,8 @@ BI_D void load_tile(T* tile, const T* matrix, std::int64_t ld, std::int64_t firs
     } else {
       T v[vector_size];
       load_vector(source, n, false, v);
-      store_vector(target, vector_size, true, v);
+      const auto two = [&](int j) { return v[j].bits | static_cast<std::uint32_t>(v[j + 1].bits) << 16; };
+      *reinterpret_cast<packed_words*>(target) = {{two(0), two(2), two(4), two(6)}};
     }
   }
 }

@@ -52,6 +52,7 @@ BI_D void load_vector_f32(const T* p, int n, bool aligned, float (&out)[vector_s
   for (int i = 0; i < vector_size; ++i) out[i] = to_f32(v[i]);
 }
 
+// p is in global memory: the store says so.
 template <class T>
 BI_D void store_vector(T* p, int n, bool aligned, const T (&in)[vector_size]) {
   if (aligned && n == vector_size) {

@@ -30,29 +30,32 @@ struct gemm_params {
   bool a_aligned, b_aligned;  // rows start at multiples of 16 bytes
 };
 
-// The two outputs (row, col) and (row, col + 1), col even, from the roots of their trees.
+// Output (row, col) from the root of its tree, up to the gate.
+template <class Epilogue, class T, class Out>
+BI_D Out gemm_mma_value(const gemm_params<T, Out>& p, const T* residual, std::int64_t row, std::int64_t col,
+                        float acc) {
+  Out y;
+  if constexpr (Epilogue::has_bias) {
+    y = contract::gemm_output<Out>(acc, p.alpha, p.bias[col]);
+  } else {
+    y = contract::gemm_output<Out>(acc, p.alpha);
+  }
+  if constexpr (Epilogue::has_residual) y = contract::gemm_add_residual(y, residual[row * p.ldr + col]);
+  return y;
+}
+
+// Outputs (row, col) and (row, col + 1), col even.
 template <class Epilogue, class T, class Out>
 BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const T* residual, Out* d, std::int64_t row, std::int64_t col,
                           float v0, float v1) {
   if (row >= p.m || col >= p.n) return;
-  const bool both = col + 1 < p.n;
-  Out y[2] = {};  // nvcc 13.0 crashes on the silu of a value that one path leaves unset
-  const float acc[2] = {v0, v1};
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    if (i == 1 && !both) continue;
-    if constexpr (Epilogue::has_bias) {
-      y[i] = contract::gemm_output<Out>(acc[i], p.alpha, p.bias[col + i]);
-    } else {
-      y[i] = contract::gemm_output<Out>(acc[i], p.alpha);
-    }
-    if constexpr (Epilogue::has_residual) y[i] = contract::gemm_add_residual(y[i], residual[row * p.ldr + col + i]);
-  }
-  if constexpr (Epilogue::has_gate) {
-    d[row * p.ldd + col / 2] = contract::gemm_silu_gate(y[0], y[1]);  // n is even
+  Out* to = d + row * p.ldd;
+  if constexpr (Epilogue::has_gate) {  // n is even
+    to[col / 2] = contract::gemm_silu_gate(gemm_mma_value<Epilogue>(p, residual, row, col, v0),
+                                           gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1));
   } else {
-    d[row * p.ldd + col] = y[0];
-    if (both) d[row * p.ldd + col + 1] = y[1];
+    to[col] = gemm_mma_value<Epilogue>(p, residual, row, col, v0);
+    if (col + 1 < p.n) to[col + 1] = gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1);
   }
 }
 
@@ -115,7 +118,8 @@ BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[3][Values], int s
 }
 
 template <class T, class Epilogue, class Out, int BlockM, bool Kn, bool Sliced>
-BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads) void gemm_mma_kernel(const gemm_params<T, Out> p) {
+// One block an SM is enough for the bound: aiming at more, ptxas spills.
+BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_kernel(const gemm_params<T, Out> p) {
   using shape = gemm_mma_shape<BlockM>;
   constexpr int values = shape::fragments_m * shape::fragments_n * 4;
   extern __shared__ __align__(128) unsigned char shared[];

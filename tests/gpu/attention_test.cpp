@@ -1,0 +1,463 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "bi/attention.hpp"
+#include "golden/cases_attention.hpp"
+#include "gpu/support/gpu_backend.hpp"
+#include "support/backend.hpp"
+#include "support/bad_input.hpp"
+#include "support/catch.hpp"
+
+using bi::bf16;
+using bi::fp16;
+using test::attention_case;
+using test::attention_data;
+using test::attention_result;
+using test::generator;
+using test::values;
+using test::view_storage;
+
+namespace {
+
+using cap = bi::contract::attention_soft_cap_draft<bf16>;
+constexpr view_storage all_storages[] = {view_storage::table, view_storage::csr, view_storage::runs};
+
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// Bytes of the GPU against those of the reference; returns how many outputs were compared.
+template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+std::int64_t compare(const attention_case& c, std::uint64_t seed) {
+  test::host_backend host;
+  test::gpu_backend gpu;
+  const auto expected = test::run_attention<T, HeadDim, Contract>(host, c, seed);
+  const auto got = test::run_attention<T, HeadDim, Contract>(gpu, c, seed);
+  gpu.clear();
+  INFO(test::to_string(c) << ", seed " << seed);
+  CHECK(test::difference(got.out, expected.out) == "");
+  CHECK(test::difference(got.lse, expected.lse) == "");
+  return static_cast<std::int64_t>(expected.out.size());
+}
+
+// Anything the argument structs can say: padding, requests without rows, more rows than tokens, every mask and storage.
+attention_case random_case(generator& g, std::int64_t head_dim) {
+  attention_case c;
+  const auto pick = [&](std::initializer_list<std::int64_t> of) {
+    return of.begin()[g.below(std::int64_t(of.size()))];
+  };
+  const std::int64_t requests = g.between(1, 4);
+  for (std::int64_t i = 0; i < requests; ++i) {
+    const std::int64_t len = g.chance(10) ? 0 : g.chance(60) ? g.between(1, 140) : g.between(141, 800);
+    std::int64_t q_len = g.chance(40) ? 1 : g.chance(10) ? 0 : g.between(1, 40);
+    if (g.chance(80)) q_len = std::min(q_len, std::max<std::int64_t>(len, 1));
+    c.len.push_back(static_cast<std::int32_t>(len));
+    c.q_len.push_back(static_cast<std::int32_t>(q_len));
+  }
+  c.heads_kv = g.between(1, 2);
+  c.heads_q = c.heads_kv * pick({1, 2, 3, 4, 5, 8});
+  c.head_dim = head_dim;
+  c.page_size = pick({1, 7, 8, 16, 24, 64});
+  c.storage = all_storages[g.below(3)];
+  c.kind = test::all_values[g.below(6)];
+  c.mask = g.chance(25) ? bi::attention_mask::full : bi::attention_mask::causal;
+  c.window = g.chance(50) ? 0 : pick({1, 5, 64, 100, 256, 300});
+  c.head_major = g.chance(30);
+  c.gap = g.chance(60) ? 0 : pick({1, 8});
+  c.offset = g.chance(70) ? 0 : 1;
+  c.spare_rows = g.chance(20) ? 3 : 0;
+  return c;
+}
+
+template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+void compare_random_cases(int count, std::uint64_t seed) {
+  generator g(seed);
+  std::int64_t outputs = 0;
+  for (int i = 0; i < count; ++i) {
+    attention_case c = random_case(g, HeadDim);
+    if (Contract::has_soft_cap) c.soft_cap = g.chance(50) ? 30.0f : 0.7f;
+    outputs += compare<T, HeadDim, Contract>(c, seed + static_cast<std::uint64_t>(i));
+  }
+  CHECK(outputs >= 100000);
+}
+
+// The GPU's rows of one request of which every token is a row, computed in chunks of `chunk` rows.
+template <int HeadDim, class Contract = bi::contract::attention_draft<bf16>>
+attention_result<bf16> in_chunks(test::gpu_backend& gpu, const attention_case& c, const attention_data<bf16>& d,
+                                 std::int64_t chunk) {
+  auto a = test::make_attention_args<bf16>(gpu, c, d);
+  const std::int64_t rows = a.rows, width = c.heads_q * HeadDim;
+  const auto whole = a;
+  for (std::int64_t first = 0; first < rows; first += chunk) {
+    const std::int64_t n = std::min(chunk, rows - first);
+    a.q = whole.q + first * width;
+    a.out = whole.out + first * width;
+    a.lse = whole.lse + first * c.heads_q;
+    a.rows = n;
+    a.len = gpu.input(std::vector<std::int32_t>{static_cast<std::int32_t>(first + n)});
+    a.q_start = n == 1 ? nullptr : gpu.input(std::vector<std::int32_t>{0, static_cast<std::int32_t>(n)});
+    a.limits.max_rows = a.limits.max_q_len = n;
+    gpu.run(test::attention_op<bf16, HeadDim, Contract>{}, a);
+  }
+  return {gpu.read(whole.out), gpu.read(whole.lse)};
+}
+
+template <int HeadDim, class Contract = bi::contract::attention_draft<bf16>>
+void check_chunks(std::int64_t tokens, std::int64_t window, float soft_cap,
+                  std::initializer_list<std::int64_t> chunks) {
+  attention_case c;
+  c.len = c.q_len = {static_cast<std::int32_t>(tokens)};
+  c.head_dim = HeadDim;
+  c.window = window;
+  c.soft_cap = soft_cap;
+  test::gpu_backend gpu;
+  const auto d = test::make_attention_data<bf16>(c, 21);
+  const auto whole = in_chunks<HeadDim, Contract>(gpu, c, d, tokens);
+  for (const std::int64_t chunk : chunks) {
+    INFO("chunks of " << chunk);
+    const auto r = in_chunks<HeadDim, Contract>(gpu, c, d, chunk);
+    CHECK(test::difference(r.out, whole.out) == "");
+    CHECK(test::difference(r.lse, whole.lse) == "");
+    gpu.clear();
+  }
+}
+
+// Where V of view index j, of the request's first head, lies in a case's data. One request, pages in a table.
+std::size_t value_of(const attention_case& c, const attention_data<bf16>& d, std::int64_t j) {
+  const std::int64_t slot = d.pages[at(j / c.page_size)] * c.page_size + j % c.page_size;
+  return at(slot * c.heads_kv * c.head_dim);
+}
+
+template <int HeadDim>
+void check_later_tokens(std::int64_t window) {
+  attention_case c;
+  c.len = {330};
+  c.q_len = {230};
+  c.heads_q = 3, c.heads_kv = 1, c.head_dim = HeadDim;
+  c.window = window;
+  const std::int64_t before = c.len[0] - c.q_len[0], width = c.heads_q * HeadDim;
+  const auto clean = test::make_attention_data<bf16>(c, 31);
+  test::host_backend host;
+  test::gpu_backend gpu;
+  const auto run = [&](auto& backend, const attention_data<bf16>& d) {
+    const auto a = test::make_attention_args<bf16>(backend, c, d);
+    backend.run(test::attention_op<bf16, HeadDim>{}, a);
+    return attention_result<bf16>{backend.read(a.out), backend.read(a.lse)};
+  };
+  const auto undisturbed = run(gpu, clean);
+  const std::uint16_t bad[] = {0x7f80, 0xff80, 0x7fc1};  // Inf, -Inf, NaN
+  int which = 0;
+  for (const std::int64_t j : {0, 99, 100, 101, 127, 128, 130, 191, 200, 255, 256, 257, 329}) {
+    for (const bool in_v : {true, false}) {
+      auto d = clean;
+      (in_v ? d.v : d.k)[value_of(c, d, j) + at((which * 37) % HeadDim)] = bf16{bad[which % 3]};
+      ++which;
+      const auto got = run(gpu, d), expected = run(host, d);
+      INFO("token " << j << (in_v ? ", V" : ", K") << ", window " << window);
+      CHECK(test::difference(got.out, expected.out) == "");
+      CHECK(test::difference(got.lse, expected.lse) == "");
+      const std::int64_t earlier = std::max<std::int64_t>(0, j - before);  // rows that don't see token j
+      CHECK(test::difference(got.out.data(), undisturbed.out.data(), earlier * width) == "");
+      CHECK(test::difference(got.out.data() + earlier * width, undisturbed.out.data() + earlier * width,
+                             (c.q_len[0] - earlier) * width) != "");
+      host.clear();
+      gpu.clear();
+    }
+  }
+}
+
+struct enqueued {
+  bi::status st;
+  std::size_t nodes;
+};
+template <class Call>
+enqueued enqueue(const test::gpu_backend& gpu, Call call) {
+  enqueued e{};
+  cudaGraph_t graph = nullptr;
+  BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
+  e.st = call(gpu.stream());
+  BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
+  BI_REQUIRE_CUDA(cudaGraphGetNodes(graph, nullptr, &e.nodes));
+  BI_REQUIRE_CUDA(cudaGraphDestroy(graph));
+  return e;
+}
+
+}  // namespace
+
+TEST_CASE("attention: GPU bytes equal the reference's", "[gpu][attention]") {
+  SECTION("bf16, 64") { compare_random_cases<bf16, 64>(60, 1000); }
+  SECTION("bf16, 128") { compare_random_cases<bf16, 128>(60, 2000); }
+  SECTION("bf16, 256") { compare_random_cases<bf16, 256>(40, 3000); }
+  SECTION("fp16, 128") { compare_random_cases<fp16, 128>(60, 4000); }
+  SECTION("bf16, 128, soft cap") { compare_random_cases<bf16, 128, cap>(60, 5000); }
+}
+
+TEST_CASE("attention: long views, large groups, many rows", "[gpu][attention]") {
+  attention_case c;
+  c.len = {5000};
+  c.q_len = {1};
+  c.heads_q = 40, c.heads_kv = 1;
+  compare<bf16, 128>(c, 1);
+  c.storage = view_storage::runs;
+  c.page_size = 3;
+  compare<bf16, 128>(c, 2);
+  c.window = 1024;
+  compare<bf16, 128>(c, 3);
+  c = {};
+  c.len = {700, 700, 0, 65};
+  c.q_len = {300, 1, 1, 65};
+  for (const std::int64_t heads : {1, 4}) {
+    c.heads_q = heads * 2;
+    c.heads_kv = 2;
+    compare<bf16, 128>(c, 4);
+    compare<fp16, 128>(c, 5);
+  }
+}
+
+TEST_CASE("attention: decode, chunks and prefill give the same bytes", "[gpu][attention]") {
+  check_chunks<128>(600, 0, 0.0f, {1, 7, 64, 100, 256});
+  check_chunks<128>(400, 100, 0.0f, {1, 50});
+  check_chunks<64>(400, 0, 0.0f, {1, 33});
+  check_chunks<256>(300, 0, 0.0f, {1, 9});
+  check_chunks<128, cap>(300, 0, 20.0f, {1, 33});
+}
+
+TEST_CASE("attention: storage and page size change nothing, order does", "[gpu][attention]") {
+  attention_case c;
+  c.len = {513, 1, 64};
+  c.q_len = {40, 1, 3};
+  test::gpu_backend gpu;
+  const auto expected = test::run_attention<bf16, 128>(gpu, c, 41);
+  for (const std::int64_t page_size : {1, 8, 16, 24, 64, 1000}) {
+    for (const view_storage storage : all_storages) {
+      for (const bool head_major : {false, true}) {
+        c.page_size = page_size;
+        c.storage = storage;
+        c.head_major = head_major;
+        INFO(test::to_string(c));
+        const auto got = test::run_attention<bf16, 128>(gpu, c, 41);
+        CHECK(test::difference(got.out, expected.out) == "");
+        CHECK(test::difference(got.lse, expected.lse) == "");
+        gpu.clear();
+      }
+    }
+  }
+  // Control: the same tokens, begun elsewhere, are the same sum in another order.
+  attention_case whole;
+  whole.len = {600};
+  whole.q_len = {1};
+  whole.page_size = 600;
+  whole.storage = view_storage::runs;
+  whole.mask = bi::attention_mask::full;
+  auto d = test::make_attention_data<bf16>(whole, 42);
+  const auto run = [&] {
+    const auto a = test::make_attention_args<bf16>(gpu, whole, d);
+    gpu.run(test::attention_op<bf16, 128>{}, a);
+    return gpu.read(a.out);
+  };
+  const auto in_order = run();
+  const std::int32_t first = d.runs[0].slot;
+  d.runs = {{first + 100, 500}, {first, 100}};
+  CHECK(test::difference(run(), in_order) != "");
+  d.runs = {{first, 100}, {first + 100, 0}, {first + 100, 500}};
+  d.start = {0, 3};
+  CHECK(test::difference(run(), in_order) == "");
+}
+
+TEST_CASE("attention: a row alone equals the row in batches of 1..257", "[gpu][attention]") {
+  constexpr std::int64_t most = 257, width = 2 * 64;
+  attention_case c;
+  c.heads_q = 2, c.heads_kv = 1, c.head_dim = 64;
+  generator g(51);
+  for (std::int64_t i = 0; i < most; ++i) {
+    c.len.push_back(static_cast<std::int32_t>(i % 16 == 5 ? g.between(200, 400) : g.between(1, 90)));
+    c.q_len.push_back(1);
+  }
+  test::gpu_backend gpu;
+  const auto all = test::make_attention_args<bf16>(gpu, c, test::make_attention_data<bf16>(c, 52));
+  // Requests [first, first + n).
+  const auto run = [&](std::int64_t first, std::int64_t n, bool with_q_start) {
+    auto a = all;
+    a.q += first * width;
+    a.len += first;
+    a.view.table.pages += first * a.view.table.row_stride;
+    if (!with_q_start) a.q_start = nullptr;  // else it begins with 0, 1, 2 ... for any n
+    a.requests = a.rows = a.limits.max_requests = a.limits.max_rows = n;
+    gpu.run(test::attention_op<bf16, 64>{}, a);
+    return gpu.read(a.out);
+  };
+  std::vector<bf16> alone;
+  for (std::int64_t r = 0; r < most; ++r) {
+    const auto out = run(r, 1, r % 2 == 0);
+    alone.insert(alone.end(), out.begin(), out.begin() + width);
+  }
+  for (std::int64_t m = 1; m <= most; ++m) {
+    INFO("m = " << m);
+    REQUIRE(test::difference(run(0, m, m % 2 == 0).data(), alone.data(), m * width) == "");
+    REQUIRE(test::difference(run(most - m, m, m % 2 != 0).data(), alone.data() + (most - m) * width, m * width) == "");
+  }
+}
+
+TEST_CASE("attention: Inf and NaN of tokens that a row does not see do not reach it", "[gpu][attention]") {
+  check_later_tokens<64>(0);
+  check_later_tokens<128>(0);
+  check_later_tokens<128>(70);
+  check_later_tokens<256>(0);
+}
+
+TEST_CASE("attention: out may be q", "[gpu][attention]") {
+  attention_case c;
+  c.len = {150, 40, 300};
+  c.q_len = {70, 1, 5};
+  test::gpu_backend gpu;
+  const auto d = test::make_attention_data<bf16>(c, 61);
+  auto a = test::make_attention_args<bf16>(gpu, c, d);
+  gpu.run(test::attention_op<bf16, 128>{}, a);
+  const auto expected = gpu.read(a.out);
+  bf16* both = gpu.input(d.q);
+  a.q = a.out = both;
+  gpu.run(test::attention_op<bf16, 128>{}, a);
+  CHECK(test::difference(gpu.read(both), expected) == "");
+}
+
+TEST_CASE("attention: 50 replays with changed lengths, rows, pages and tokens", "[gpu][attention]") {
+  constexpr std::int64_t requests = 6, rows = 64, num_pages = 200, row_stride = 40, heads = 4, dim = 128;
+  for (const view_storage storage : all_storages) {
+    generator g(71 + static_cast<std::uint64_t>(storage));
+    attention_case c;
+    c.storage = storage;
+    c.window = storage == view_storage::csr ? 150 : 0;
+    test::gpu_backend gpu;
+    const std::int64_t cache = num_pages * c.page_size * c.heads_kv * dim;
+    bf16 *q = gpu.output<bf16>(rows * heads * dim), *k = gpu.output<bf16>(cache), *v = gpu.output<bf16>(cache);
+    bf16* out = gpu.output<bf16>(rows * heads * dim);
+    float* lse = gpu.output<float>(rows * heads);
+    auto* entries = gpu.output<std::int32_t>(2 * 2 * num_pages);
+    auto* start = gpu.output<std::int32_t>(requests + 1);
+    auto* len = gpu.input(std::vector<std::int32_t>(requests, 0));
+    auto* q_start = gpu.input(std::vector<std::int32_t>(requests + 1, 0));
+    bi::attention_args<bf16> a;
+    a.q = q, a.out = out, a.lse = lse, a.len = len, a.q_start = q_start;
+    a.cache.k = k, a.cache.v = v, a.cache.num_pages = num_pages, a.cache.page_size = c.page_size;
+    a.cache.heads = c.heads_kv, a.cache.head_dim = dim;
+    if (storage == view_storage::table) a.view = bi::page_table{entries, row_stride};
+    if (storage == view_storage::csr) a.view = bi::page_csr{entries, start};
+    if (storage == view_storage::runs) a.view = bi::run_list{reinterpret_cast<bi::kv_run*>(entries), start};
+    a.requests = requests, a.rows = rows, a.window = c.window;
+    a.scale = bi::rsqrt_rn(bi::float_from_int64(dim));
+    a.limits = {requests, rows, rows, row_stride * c.page_size, heads, c.heads_kv, dim};
+
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t replay = nullptr;
+    BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
+    const bi::status st = bi::attention<bf16, dim>::launch(a, {}, gpu.stream());
+    BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
+    INFO(bi::describe(st));
+    REQUIRE(st);
+    BI_REQUIRE_CUDA(cudaGraphInstantiateWithFlags(&replay, graph, 0));
+    for (std::uint64_t i = 0; i < 50; ++i) {
+      c.len.clear();
+      c.q_len.clear();
+      std::int64_t left = rows;
+      for (std::int64_t r = 0; r < requests; ++r) {
+        const std::int64_t n = g.chance(20) ? 0 : g.chance(50) ? g.between(1, 60) : g.between(61, row_stride * 16);
+        const std::int64_t wanted = g.chance(50) ? 1 : g.between(0, 40);
+        const std::int64_t n_rows = std::min({left, std::max<std::int64_t>(n, 1), wanted});
+        left -= n_rows;
+        c.len.push_back(static_cast<std::int32_t>(n));
+        c.q_len.push_back(static_cast<std::int32_t>(n_rows));
+      }
+      c.kind = i % 5 == 4 ? values::hostile : values::normal;
+      const auto d = test::make_attention_data<bf16>(c, 1000 + i);
+      // What no row sees holds NaN, and page ids that no cache has.
+      gpu.poison(q, rows * heads * dim);
+      gpu.poison(out, rows * heads * dim);
+      gpu.poison(lse, rows * heads);
+      gpu.write(k, std::vector<bf16>(at(cache), bf16{0x7fff}));
+      gpu.write(v, std::vector<bf16>(at(cache), bf16{0x7fff}));
+      gpu.poison(entries, 2 * 2 * num_pages);
+      gpu.write(q, d.q);
+      gpu.write(k, d.k);
+      gpu.write(v, d.v);
+      gpu.write(start, d.start);
+      gpu.write(len, d.len);
+      gpu.write(q_start, d.q_start);
+      if (storage == view_storage::table) {
+        std::vector<std::int32_t> wide(at(requests * row_stride), 0x7fffffff);
+        for (std::int64_t r = 0; r < requests; ++r) {
+          std::copy_n(d.pages.begin() + r * d.max_pages, d.max_pages, wide.begin() + r * row_stride);
+        }
+        gpu.write(entries, wide);
+      } else if (storage == view_storage::csr) {
+        gpu.write(entries, d.pages);
+      } else {
+        gpu.write(reinterpret_cast<bi::kv_run*>(entries), d.runs);
+      }
+      BI_REQUIRE_CUDA(cudaGraphLaunch(replay, gpu.stream()));
+      test::host_backend host;
+      const auto expected = test::run_attention<bf16, dim>(host, c, 1000 + i);
+      auto all_out = test::poisoned<bf16>(rows * heads * dim);
+      auto all_lse = test::poisoned<float>(rows * heads);
+      std::copy(expected.out.begin(), expected.out.end(), all_out.begin());
+      std::copy(expected.lse.begin(), expected.lse.end(), all_lse.begin());
+      INFO("replay " << i << ": " << test::to_string(c));
+      REQUIRE(test::difference(gpu.read(out), all_out) == "");
+      REQUIRE(test::difference(gpu.read(lse), all_lse) == "");
+    }
+    BI_REQUIRE_CUDA(cudaGraphExecDestroy(replay));
+    BI_REQUIRE_CUDA(cudaGraphDestroy(graph));
+    gpu.clear();
+  }
+}
+
+TEST_CASE("attention: bad input launches nothing", "[gpu][attention]") {
+  attention_case c;
+  c.len = {30, 20};
+  c.q_len = {3, 1};
+  test::gpu_backend gpu;
+  const auto good = test::make_attention_args<bf16>(gpu, c, test::make_attention_data<bf16>(c, 81));
+  const auto launch = [&](auto change, auto attention) {
+    auto a = good;
+    change(a);
+    return enqueue(gpu, [&](bi::cuda_stream stream) { return decltype(attention)::launch(a, {}, stream); });
+  };
+  using plain = bi::attention<bf16, 128>;
+  using capped = bi::attention<bf16, 128, cap>;
+  const auto refused = [&](auto change, const test::complaint& expected, auto attention) {
+    const enqueued e = launch(change, attention);
+    CHECK(test::other_than(expected, e.st) == "");
+    CHECK(e.nodes == 0);
+  };
+  using bi::error;
+  refused([](auto& a) { a.out = nullptr; }, {error::null_pointer, "out"}, plain{});
+  refused([](auto& a) { a.len = nullptr; }, {error::null_pointer, "len"}, plain{});
+  refused([](auto& a) { a.view = {}; }, {error::not_supported, "view"}, plain{});
+  refused([](auto& a) { a.rows = -1; }, {error::too_small, "rows", -1}, plain{});
+  refused([](auto& a) { a.window = -1; }, {error::too_small, "window", -1}, plain{});
+  refused([](auto& a) { a.limits.max_rows = 3; }, {error::too_large, "rows", 4}, plain{});
+  refused([](auto& a) { a.limits.heads_q = 3; }, {error::not_multiple, "limits.heads_q", 3}, plain{});
+  refused([](auto& a) { a.cache.head_dim = 64; }, {error::too_small, "cache.head_dim", 64}, plain{});
+  refused([](auto& a) { a.q_start = nullptr; }, {error::too_large, "rows", 4}, plain{});
+  refused([](auto& a) { a.soft_cap = 5.0f; }, {error::not_valid, "soft_cap"}, plain{});
+  refused([](auto& a) { a.soft_cap = 0.0f; }, {error::not_valid, "soft_cap"}, capped{});
+  refused([](auto& a) { a.scale = 0.0f; }, {error::not_valid, "scale"}, plain{});
+  refused([](auto&) {}, {error::not_supported, "limits.head_dim", 128}, bi::attention<bf16, 64>{});
+  refused([](auto& a) { a.lse = reinterpret_cast<float*>(const_cast<bf16*>(a.q)); }, {error::overlap, "lse"}, plain{});
+  const auto nodes = [&](auto change) {
+    const enqueued e = launch(change, plain{});
+    INFO(bi::describe(e.st));
+    CHECK(e.st);
+    return e.nodes;
+  };
+  CHECK(nodes([](auto&) {}) == 1);
+  CHECK(nodes([](auto& a) { a.lse = nullptr; }) == 1);
+  CHECK(nodes([](auto& a) { a.rows = 0, a.q = nullptr; }) == 0);
+  CHECK(nodes([](auto& a) { a.requests = 0, a.len = nullptr; }) == 0);
+  CHECK(plain::workspace_bytes(good.limits) == 0);
+  CHECK(test::difference(gpu.read(good.out), test::poisoned<bf16>(4 * 4 * 128)) == "");
+}
