@@ -141,6 +141,7 @@ class baseline_backend final : public reference_backend {
       for (std::size_t d = 0; d < all.out.size(); ++d) all.out[d] = all.out[d] * keep + p.out[d] * weight;
     }
     bf16* out = a.out + row * width + head * dim;
+    if (a.lse != nullptr) a.lse[row * a.limits.heads_q + head] = all.max + std::log(all.sum);
     for (std::int64_t d = 0; d < dim; ++d) out[d] = bi::cvt_rn<bf16>(all.out[static_cast<std::size_t>(d)] / all.sum);
   }
 };

@@ -58,7 +58,7 @@ class page_pool {
 struct schedule {
   std::uint64_t seed = 1;
   bool calm = false;             // all arrive at once, nothing is random: for a request alone
-  int preempt_percent = 10;      // chance that a step throws a request out of the cache
+  int preempt_percent = 2;       // chance that a step throws a request out of the cache
   std::int64_t arrival_gap = 3;  // mean steps between bursts
 };
 

@@ -13,11 +13,11 @@ namespace demo {
 
 // What the server is asked for: it decides the digests, the schedule must not.
 struct traffic {
-  std::int64_t equal = 64;       // requests that are all the same
-  std::int64_t seeds = 8;        // the same prompt again, each with a sampling seed of its own
-  std::int64_t background = 48;  // prompts of random lengths, different from each other
-  std::int64_t prompt = 224;     // tokens of the equal requests' prompt, and the most of the others
-  std::int64_t new_tokens = 48;
+  std::int64_t equal = 48;       // requests that are all the same
+  std::int64_t seeds = 4;        // the same prompt again, each with a sampling seed of its own
+  std::int64_t background = 24;  // prompts of random lengths, different from each other
+  std::int64_t prompt = 152;     // tokens of the equal requests' prompt, and the most of the others
+  std::int64_t new_tokens = 112;
   std::uint64_t seed = 1;
 
   std::int64_t longest() const { return prompt + new_tokens; }

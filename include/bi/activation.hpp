@@ -17,8 +17,8 @@ BI_NAMESPACE_BEGIN
 // out[r, j] = f(gate[r, j]) * up[r, j], rounded once; f is that of the call: silu_mul, gelu_mul or gelu_tanh_mul.
 // Gate and up are separate arrays, halves of one array (up = gate + cols), or interleaved columns (up = gate + 1,
 // column_step = 2), and may overlap each other.
-// Allowed aliases: out == gate or out == up when column_step is 1 and the strides are equal. Rows of out may lie between
-// rows of the other operand, as when out is the gate half of one array.
+// Allowed aliases: out == gate or out == up when column_step is 1 and the strides are equal. Rows of out may lie
+// between rows of the other operand, as when out is the gate half of one array.
 template <class T>
 struct BI_TYPE gate_mul_args {
   const T* gate = nullptr;

@@ -12,8 +12,8 @@
 
 BI_NAMESPACE_BEGIN
 
-// Digests of bytes, free of order, so that no launch shape can change them. No workspace. Contract: contract::digest_draft
-// (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host keeps.
+// Digests of bytes, free of order, so that no launch shape can change them. No workspace. Contract:
+// contract::digest_draft (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host keeps.
 
 // out[r] = digest of the row_bytes bytes of row r. Any alignment.
 struct BI_TYPE digest_rows_args {
@@ -24,11 +24,11 @@ struct BI_TYPE digest_rows_args {
   std::uint64_t* out = nullptr;  // [rows]
 };
 
-// out[i] = digest of the K and V bytes of the run of view indices [first[i], first[i] + count[i]) of request i's view. The
-// bytes are taken in the order token, K then V, head, element, whatever the pages' layout; where the run lies in its
-// view, and in which slots, doesn't matter. count[i] <= 0: the empty run, digest 0, whose first[i] isn't read.
-// The view must hold first[i] + count[i] tokens: the reference refuses other calls, kernels leave out tokens whose page
-// is none of the cache's, so the digest is wrong.
+// out[i] = digest of the K and V bytes of the run of view indices [first[i], first[i] + count[i]) of request i's view.
+// The bytes are taken in the order token, K then V, head, element, whatever the pages' layout; where the run lies in
+// its view, and in which slots, doesn't matter. count[i] <= 0: the empty run, digest 0, whose first[i] isn't read. The
+// view must hold first[i] + count[i] tokens: the reference refuses other calls, kernels leave out tokens whose page is
+// none of the cache's, so the digest is wrong.
 template <class T>
 struct BI_TYPE digest_kv_args {
   paged_cache<const T> cache;

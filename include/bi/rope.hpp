@@ -22,9 +22,9 @@ struct BI_TYPE rope_table {
 };
 
 // Rotates each head of x by its token's position. Contract: contract::rope_draft (bi/contract/rope.hpp).
-// T is bf16, fp16 or float. No workspace. position[t] < 0 marks padding: token t is neither read nor written. A position
-// of table.positions or more is the caller's mistake: the reference refuses the call, kernels take it for padding.
-// Allowed alias: out == x with the same strides.
+// T is bf16, fp16 or float. No workspace. position[t] < 0 marks padding: token t is neither read nor written. A
+// position of table.positions or more is the caller's mistake: the reference refuses the call, kernels take it for
+// padding. Allowed alias: out == x with the same strides.
 template <class T>
 struct BI_TYPE rope_args {
   const T* x = nullptr;                    // [tokens, heads, head_dim]

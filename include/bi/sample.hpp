@@ -45,11 +45,11 @@ struct BI_TYPE sample_args {
   std::uint32_t* flags = nullptr;         // [rows] sample_flag bits
 };
 
-// Speculative decoding. Row start[i] + j holds the logits that follow the first j draft tokens of request i, and its params
-// the ordinal at which the next one is drawn; draft[row] is the token proposed there, < 0: none. A draft token is accepted
-// if and only if sample() draws it there and all before it were accepted, so the tokens that come out are those of
-// drawing one after another: token[start[i]] ... token[start[i] + accepted[i]], the last of them not proposed (it is
-// missing where the last row had a proposal and all were accepted).
+// Speculative decoding. Row start[i] + j holds the logits that follow the first j draft tokens of request i, and its
+// params the ordinal at which the next one is drawn; draft[row] is the token proposed there, < 0: none. A draft token
+// is accepted if and only if sample() draws it there and all before it were accepted, so the tokens that come out are
+// those of drawing one after another: token[start[i]] ... token[start[i] + accepted[i]], the last of them not proposed
+// (it is missing where the last row had a proposal and all were accepted).
 template <class T>
 struct BI_TYPE verify_args {
   sample_args<T> sample;

@@ -150,7 +150,9 @@ template <class T, class Backend>
 bi::attention_args<T> make_attention_args(Backend& b, const attention_case& c, const attention_data<T>& d) {
   bi::attention_args<T> a;
   const std::int64_t stride = c.head_dim + c.gap;
-  a.q = b.input(spread_heads(c, d.q)) + c.offset;
+  std::vector<T> q = d.q;
+  q.resize(q.size() + static_cast<std::size_t>(c.spare_rows * c.heads_q * c.head_dim), from_bits<T>(0x7fffu));
+  a.q = b.input(spread_heads(c, q)) + c.offset;
   a.q_head_stride = stride;
   a.cache.k = b.input(spread_heads(c, d.k)) + c.offset;
   a.cache.v = b.input(spread_heads(c, d.v)) + c.offset;

@@ -410,7 +410,8 @@ TEST_CASE("sample: greedy", "[reference][sample]") {
       const result out = sample(r.logits, 4, params);
       REQUIRE(out.token[0] == r.token);
       REQUIRE(out.flags[0] == r.flags);
-      REQUIRE(bi::is_nan(out.logprob[0]) == (r.token < 0 || (r.flags & bi::sample_saw_nan) != 0 || bi::is_inf(r.logits[1])));
+      REQUIRE(bi::is_nan(out.logprob[0]) ==
+              (r.token < 0 || (r.flags & bi::sample_saw_nan) != 0 || bi::is_inf(r.logits[1])));
     }
     // Top-k 1 at any temperature is the same token.
     params[0].temperature = 3;

@@ -18,8 +18,8 @@ inline constexpr std::uint64_t digest_step = 0x9E3779B97F4A7C15u;
 
 // Bytes are cut into little-endian words of 8, the last one filled up with zeros:
 //   digest = mix64(bytes) + sum over words of mix64(word + (index + 1) * digest_step)
-// The length has a term of its own, so rows that differ in trailing zeros have different digests, and a thread adds up its
-// words' terms with no step at the end.
+// The length has a term of its own, so rows that differ in trailing zeros have different digests, and a thread adds up
+// its words' terms with no step at the end.
 BI_HD constexpr std::uint64_t digest_term(std::uint64_t word, std::uint64_t index) {
   return mix64(word + (index + 1) * digest_step);
 }
@@ -35,8 +35,8 @@ BI_HD inline std::uint64_t digest_word(const unsigned char* p, int count) {
   return word;
 }
 
-// The terms of `bytes` bytes whose first word has index `first`: those of the parts of a row or run, cut at whole words,
-// add up to those of the whole.
+// The terms of `bytes` bytes whose first word has index `first`: those of the parts of a row or run, cut at whole
+// words, add up to those of the whole.
 BI_HD inline std::uint64_t digest_terms(const void* data, std::uint64_t bytes, std::uint64_t first = 0) {
   const auto* p = static_cast<const unsigned char*>(data);
   std::uint64_t sum = 0;
@@ -46,8 +46,8 @@ BI_HD inline std::uint64_t digest_terms(const void* data, std::uint64_t bytes, s
   return sum;
 }
 
-// The digest of a run of KV tokens: each token's bytes in the order K then V, head, element, filled up with zeros to whole
-// words; token t of the run (not of its view: the same run has the same digest wherever it stands) starts at word
+// The digest of a run of KV tokens: each token's bytes in the order K then V, head, element, filled up with zeros to
+// whole words; token t of the run (not of its view: the same run has the same digest wherever it stands) starts at word
 // t * digest_words(token bytes). The length term counts the bytes without the filling.
 BI_HD constexpr std::uint64_t kv_token_bytes(std::int64_t heads, std::int64_t head_dim, int element_bytes) {
   return 2 * static_cast<std::uint64_t>(heads) * static_cast<std::uint64_t>(head_dim) *

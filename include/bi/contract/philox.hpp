@@ -13,7 +13,7 @@ struct BI_TYPE philox_block {
   std::uint32_t word[4];
 };
 
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011): a bijection of 128-bit counters for each 64-bit key, in integers only.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011): a bijection of 128-bit counters for each 64-bit key.
 BI_HD constexpr philox_block philox4x32_10(philox_block counter, std::uint32_t key0, std::uint32_t key1) {
   std::uint32_t c0 = counter.word[0], c1 = counter.word[1], c2 = counter.word[2], c3 = counter.word[3];
   for (int round = 0; round < 10; ++round) {

@@ -15,13 +15,14 @@
 //   x_i      = mul(logit_i, div(1, temperature)); a NaN logit counts as -Inf
 //   candidate: x_i > -Inf; in the order (x descending, id ascending), +0 and -0 being equal
 //   top-k    keeps the first k candidates
-//   top-p    keeps, of those, each before which the weights add up to less than top_p times their total, exactly: weights
-//            are 64-bit integers, so neither sum has an order, and the first is always kept
+//   top-p    keeps, of those, each before which the weights add up to less than top_p times their total, exactly. The
+//            weights are 64-bit integers, so neither sum has an order. The first is always kept
 //   min-p    keeps, of those, each whose exp(x - largest x) is at least min_p, and those that equal the largest
 //   token    the largest add(x_i, noise_i) of what is left, ties to the lowest id
 //
-// temperature 0 takes the largest logit, ties to the lowest id, and looks at nothing else. An x that overflows is an
-// infinity like any other. Noise is finite, so +Inf beats every number and the lowest id of several is drawn.
+// temperature 0 takes the largest logit, ties to the lowest id, whatever the other parameters; they must be valid all
+// the same. An x that overflows is an infinity like any other. Noise is finite, so +Inf beats every number and the
+// lowest id of several is drawn.
 
 BI_NAMESPACE_BEGIN
 namespace contract {
@@ -74,8 +75,8 @@ BI_HD inline std::uint32_t ordered_key(float x) {
 }
 inline constexpr std::uint32_t lowest_key = 0x007fffffu;  // of -Inf
 
-// A candidate's place in the order (x descending, id ascending): the largest rank comes first. Since ranks are distinct,
-// "the first n" is "rank >= that of the n-th": top-k and top-p are lower bounds of the rank.
+// A candidate's place in the order (x descending, id ascending): the largest rank comes first. Since ranks are
+// distinct, "the first n" is "rank >= that of the n-th": top-k and top-p are lower bounds of the rank.
 BI_HD constexpr std::uint64_t candidate_rank(std::uint32_t key, std::int32_t id) {
   return static_cast<std::uint64_t>(key) << 32 | (0xffffffffu - static_cast<std::uint32_t>(id));
 }

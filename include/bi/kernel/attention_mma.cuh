@@ -182,7 +182,10 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
     if (any) {
       float s[tile / 8][4], rescale[2];
       device::attention_scores<shape::rows, HeadDim>(s, memory.q, row_warp * 16, memory.k, lane);
-      const bool whole = begin[0] == 0 && end[0] == tile && begin[1] == 0 && end[1] == tile;
+      // Not end[h] == tile: ptxas 13.0 takes the comparison of a clamped value with its upper bound for true.
+      const std::int32_t tile_begin = t * tile, tile_end = tile_begin + tile;
+      const bool whole = state.lo[0] <= tile_begin && state.lo[1] <= tile_begin && state.see[0] >= tile_end &&
+                         state.see[1] >= tile_end;
       if (__all_sync(device::full_warp, whole)) {
         device::attention_weigh<Contract, false>(state, s, rescale, scale, begin, end, lane);
       } else {
