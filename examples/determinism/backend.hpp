@@ -30,6 +30,7 @@ using gemm_f32_out_args = bi::gemm_args<bf16, bi::epilogue::none, float>;
 
 struct gather_args {  // out[r] = table[index[r]]
   const bf16* table = nullptr;
+  std::int64_t table_rows = 0;
   const std::int32_t* index = nullptr;
   std::int64_t rows = 0;
   std::int64_t cols = 0;

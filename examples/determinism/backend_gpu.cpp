@@ -49,7 +49,7 @@ class gpu_backend : public backend {
     bi::embedding_args<bf16> e;
     e.table = a.table;
     e.id = a.index;
-    e.table_rows = max_table_rows;
+    e.table_rows = a.table_rows;
     e.rows = a.rows;
     e.cols = a.cols;
     e.out = a.out;
@@ -86,8 +86,6 @@ class gpu_backend : public backend {
   virtual bi::gemm_limits contract_of(const bi::gemm_limits& l, std::int64_t) const { return l; }
 
  private:
-  static constexpr std::int64_t max_table_rows = std::int64_t{1} << 31;
-
   template <class Args>
   void run_gemm(const bi::gemm_limits& l, const Args& a) {
     launch_gemm(contract_of(l, a.m), a);

@@ -320,7 +320,7 @@ step_result model::forward(const batch& in) {
   const auto rows = static_cast<std::int64_t>(in.token.size());
   upload(in);
 
-  backend_.gather({embedding_.data(), token_.data(), rows, c.hidden, residual_.data()});
+  backend_.gather({embedding_.data(), c.vocab, token_.data(), rows, c.hidden, residual_.data()});
   const bf16* x = nullptr;  // what the residual stream has yet to take in
   for (const layer& l : layers_) {
     add_norm(x, l.attention_norm.data(), rows, in.fused);
@@ -337,7 +337,7 @@ step_result model::forward(const batch& in) {
   const std::size_t count = in.logits_row.size();
   const auto wanted = static_cast<std::int64_t>(count);
   if (count == 0) return {};
-  backend_.gather({normed_.data(), logits_row_.data(), wanted, c.hidden, last_.data()});
+  backend_.gather({normed_.data(), rows, logits_row_.data(), wanted, c.hidden, last_.data()});
   gemm_f32_out_args head;
   head.a = last_.data();
   head.b = head_.data();

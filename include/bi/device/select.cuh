@@ -6,8 +6,8 @@
 
 #include "bi/config.hpp"
 
-// A histogram of 64-bit weights in shared memory, and the bin in which a running sum from the highest bin down reaches a
-// target: one level of a radix selection. Sums of integers, so nothing depends on the order of the adds.
+// A histogram of 64-bit weights in shared memory, and the bin in which a running sum from the highest bin down reaches
+// a target: one level of a radix selection. Sums of integers, so nothing depends on the order of the adds.
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -29,8 +29,8 @@ struct select_border {
   std::uint64_t sum = 0;    // its own: above < target <= above + sum
 };
 
-// The functions below but add() are called by all threads of a one-dimensional block. clear and find end with a barrier;
-// the caller has one between the last add() and find().
+// All but select_add are called by all threads of a one-dimensional block. select_clear and select_find end with a
+// barrier; the caller has one between the last select_add and select_find.
 template <int Bins, int Threads>
 BI_D void select_clear(select_scratch<Threads>& s) {
   static_assert(Bins <= select_bins && Bins % Threads == 0, "each thread has some bins");
@@ -42,8 +42,8 @@ BI_D void select_clear(select_scratch<Threads>& s) {
   __syncthreads();
 }
 
-// Two 32-bit adds instead of a 64-bit one, which is a loop of compare-and-swap in shared memory: every wrap of the low half
-// is seen by exactly one thread, whatever the order.
+// Two 32-bit adds instead of a 64-bit one, which is a loop of compare-and-swap in shared memory: every wrap of the low
+// half is seen by exactly one thread, whatever the order.
 template <int Threads>
 BI_D void select_add(select_scratch<Threads>& s, std::uint32_t bin, std::uint64_t weight) {
   const auto low = static_cast<std::uint32_t>(weight);

@@ -6,8 +6,8 @@
 
 #include "bi/config.hpp"
 
-// Where the KV tokens of a view lie: view index -> page and token in the page, through a page table in two dimensions, in
-// CSR form, or a list of runs. A launcher makes a view_source of the caller's kv_view and cache; a kernel makes a
+// Where the KV tokens of a view lie: view index -> page and token in the page, through a page table in two dimensions,
+// in CSR form, or a list of runs. A launcher makes a view_source of the caller's kv_view and cache; a kernel makes a
 // view_cursor of that for a request and asks for places with ascending view indices.
 
 BI_NAMESPACE_BEGIN
@@ -107,8 +107,8 @@ class view_cursor {
     return checked(page, slot - page * source_.pages.size);
   }
 
-  // Passes over whole runs that end at or before view index j, 32 at a time. Called by all threads of a warp with the same
-  // j, before any call of place; only the time that the next call of place takes depends on it.
+  // Passes over whole runs that end at or before view index j, 32 at a time. Called by all threads of a warp with the
+  // same j, before any call of place; only the time that the next call of place takes depends on it.
   BI_D void skip_to(std::int64_t j) {
     if (source_.form != view_form::runs) return;
     const int lane = static_cast<int>(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) & 31;

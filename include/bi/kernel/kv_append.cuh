@@ -12,8 +12,8 @@
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
 
-// The K of a head in the cache depends on that head's k, the norm's weight and eps, the token's position and that row of
-// the table; the V is a copy.
+// The K of a head in the cache depends on that head's k, the norm's weight and eps, the token's position and that row
+// of the table; the V is a copy.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -37,8 +37,8 @@ struct kv_append_params {
   bool aligned;  // every head of every array, and the weight, starts at a multiple of 16 bytes
 };
 
-// One head of one token by a warp: its lanes share the items of K and of V. k is read again after the sum of squares; it
-// is in L1 by then. Nothing leaves for memory between norm and rotation: each is rounded to T as it is in separate calls.
+// One head of one token by a warp: its lanes share the items of K and of V. k is read again after the sum of squares;
+// it is in L1 by then. Norm and rotation each round to T, as separate calls do, with no store between them.
 template <class Norm, class Rope, class T>
 BI_D void kv_append_head(const kv_append_params<T>& p, std::int64_t token, std::int64_t head) {
   constexpr int width = device::vector_size;

@@ -13,8 +13,8 @@
 #include "bi/device/select.cuh"
 #include "bi/device/vector.cuh"
 
-// A row's token depends on its own logits and parameters. One thread block does a row in a few passes over it; what they
-// find are maxima, counts and sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp.
+// A row's token depends on its own logits and parameters. One thread block does a row in a few passes over it; what
+// they find are maxima, counts and sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
