@@ -65,6 +65,8 @@ class backend {
   virtual void digest_kv(const bi::digest_kv_args<bf16>& a) = 0;
 };
 
+inline constexpr const char* baseline_name = "batch-dependent";
+
 // bi's CPU reference. threads = 0: as many as the machine has.
 std::unique_ptr<backend> make_reference(int threads);
 // The same, but for norm, gemm and attention, whose order of addition follows the batch as other engines' does.

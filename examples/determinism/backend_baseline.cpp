@@ -42,7 +42,7 @@ struct part {
 class baseline_backend final : public reference_backend {
  public:
   using reference_backend::reference_backend;
-  std::string name() const override { return "batch-dependent"; }
+  std::string name() const override { return baseline_name; }
 
   void gemm(const bi::gemm_limits& l, const gemm_args& a) override { split_gemm(l, a); }
   void gemm_silu_gate(const bi::gemm_limits& l, const gemm_silu_gate_args& a) override { split_gemm(l, a); }

@@ -97,7 +97,7 @@ class gpu_backend : public backend {
 // The batch-dependent arm: k is split by the number of rows, as a library's heuristics do.
 class gpu_baseline_backend final : public gpu_backend {
  public:
-  std::string name() const override { return "batch-dependent"; }
+  std::string name() const override { return baseline_name; }
 
  protected:
   bi::gemm_limits contract_of(const bi::gemm_limits& l, std::int64_t m) const override {

@@ -148,8 +148,9 @@ model::model(backend& b, const weights& w, const model_limits& limits)
   digest_ = make<std::uint64_t>(requests);
 }
 
-bi::paged_cache<bf16> model::cache(const layer& l) const {
-  bi::paged_cache<bf16> c;
+template <class T>
+bi::paged_cache<T> model::cache(const layer& l) const {
+  bi::paged_cache<T> c;
   c.k = l.k_cache.data();
   c.v = l.v_cache.data();
   c.num_pages = limits_.pages;
@@ -250,7 +251,7 @@ void model::attend(const layer& l, const batch& in) {
   if (!in.fused) norm_and_rotate(k, c.heads_kv, l.k_norm);
 
   bi::kv_append_args<bf16> append;
-  append.cache = cache(l);
+  append.cache = cache<bf16>(l);
   append.k = k;
   append.v = v;
   append.k_token_stride = c.qkv_width();
@@ -267,13 +268,7 @@ void model::attend(const layer& l, const batch& in) {
   bi::attention_args<bf16> a;
   a.q = q;
   a.q_token_stride = c.qkv_width();
-  const bi::paged_cache<bf16> kv = cache(l);
-  a.cache.k = kv.k;
-  a.cache.v = kv.v;
-  a.cache.num_pages = kv.num_pages;
-  a.cache.page_size = kv.page_size;
-  a.cache.heads = kv.heads;
-  a.cache.head_dim = kv.head_dim;
+  a.cache = cache<const bf16>(l);
   a.view = bi::page_table{pages_.data(), max_pages_};
   a.len = len_.data();
   a.q_start = q_start_.data();
@@ -363,13 +358,7 @@ std::uint64_t model::digest_kv(const std::vector<std::int32_t>& pages, std::int6
   std::uint64_t all = 0;
   for (const layer& l : layers_) {
     bi::digest_kv_args<bf16> d;
-    const bi::paged_cache<bf16> kv = cache(l);
-    d.cache.k = kv.k;
-    d.cache.v = kv.v;
-    d.cache.num_pages = kv.num_pages;
-    d.cache.page_size = kv.page_size;
-    d.cache.heads = kv.heads;
-    d.cache.head_dim = kv.head_dim;
+    d.cache = cache<const bf16>(l);
     d.view = bi::page_table{pages_.data(), max_pages_};
     d.count = len_.data();
     d.requests = 1;

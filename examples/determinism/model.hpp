@@ -15,7 +15,7 @@ namespace demo {
 // A transformer of Qwen3's shape: rms_norm, grouped-query attention with normalised q and k, RoPE, silu gate.
 struct model_config {
   std::int64_t hidden = 256;
-  std::int64_t layers = 3;
+  std::int64_t layers = 2;
   std::int64_t heads_q = 4;
   std::int64_t heads_kv = 2;
   std::int64_t head_dim = 64;
@@ -95,7 +95,8 @@ class model {
   void linear(const bf16* x, const buffer<bf16>& weight, bf16* out, std::int64_t m, std::int64_t n, std::int64_t k);
   void attend(const layer& l, const batch& in);
   void gate_up(const layer& l, std::int64_t rows, bool fused);
-  bi::paged_cache<bf16> cache(const layer& l) const;
+  template <class T>  // bf16 to write, const bf16 to read
+  bi::paged_cache<T> cache(const layer& l) const;
   bi::rope_table rope() const;
 
   backend& backend_;

@@ -104,19 +104,18 @@ options parse(const std::vector<std::string>& arguments) {
       o.baseline = false;
       continue;
     }
-    std::string* text = name.starts_with("--backend") ? &o.backend
-                        : name.starts_with("--save")  ? &o.save
-                        : name.starts_with("--check") ? &o.check
-                        : name.starts_with("--json")  ? &o.json
-                                                      : nullptr;
     const std::size_t equals = name.find('=');
     const std::string given = name.substr(0, equals);
     const number_option* option = nullptr;
     for (const number_option& n : numbers) {
       if (given == std::string("--") + n.name) option = &n;
     }
-    const bool is_text = given == "--backend" || given == "--save" || given == "--check" || given == "--json";
-    if (option == nullptr && !is_text) throw std::invalid_argument("there is no option " + name);
+    std::string* const text = given == "--backend" ? &o.backend
+                              : given == "--save"  ? &o.save
+                              : given == "--check" ? &o.check
+                              : given == "--json"  ? &o.json
+                                                   : nullptr;
+    if (option == nullptr && text == nullptr) throw std::invalid_argument("there is no option " + given);
     if (equals != std::string::npos) {
       value = name.substr(equals + 1);
     } else if (i + 1 < arguments.size()) {

@@ -13,7 +13,7 @@ struct options {
   model_config model;
   traffic serve;
   schedule how;
-  model_limits limits{.rows = 96, .requests = 24, .pages = 256, .page_size = 16};
+  model_limits limits{.rows = 96, .requests = 24, .pages = 288, .page_size = 16};
   std::string backend = "reference";
   int threads = 0;
   bool baseline = true;

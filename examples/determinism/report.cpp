@@ -23,6 +23,15 @@ __attribute__((format(printf, 1, 2))) std::string format(const char* f, ...) {
 }
 long long n(std::int64_t v) { return v; }
 
+std::string quoted(const std::string& text) {
+  std::string s = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') s += '\\';
+    s += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  }
+  return s + "\"";
+}
+
 std::string hex(std::uint64_t v) { return format("%016llx", static_cast<unsigned long long>(v)); }
 std::string hex(const bi::contract::request_digest& d) { return hex(d.high) + hex(d.low); }
 const char* yes(bool b) { return b ? "yes" : "NO"; }
@@ -37,8 +46,8 @@ std::string divergence(const outcome& o) {
 }  // namespace
 
 bool held(const results& r, const traffic& t) {
-  const bool served = std::all_of(r.outcomes.begin(), r.outcomes.end(),
-                                  [&](const outcome& o) { return o.arm == "batch-dependent" || o.held(t); });
+  const bool served =
+      std::all_of(r.outcomes.begin(), r.outcomes.end(), [&](const outcome& o) { return o.is_baseline() || o.held(t); });
   const bool alike =
       std::all_of(r.operations.begin(), r.operations.end(), [](const invariance& i) { return i.differs == 0; });
   const bool checked = std::all_of(r.checks.begin(), r.checks.end(), [](const auto& c) { return c.second; });
@@ -95,10 +104,9 @@ std::string results_text(const options& o, const results& r) {
   s += format("%-6s%-17s%12s%9s  %-22s%8s%12s%11s%13s\n", "", "", "completions", "digests", "first divergence", "alone",
               "prefill", "batches", "preemptions");
   for (const outcome& x : r.outcomes) {
-    const bool baseline = x.arm == "batch-dependent";
-    s += format("%-6s%-17s%12lld%9lld  %-22s%8s%12s%11lld%13lld\n", x.mode.c_str(), baseline ? x.arm.c_str() : "bi",
-                n(x.completions), n(x.digests), divergence(x).c_str(), x.alone ? "same" : "differs",
-                x.prefill ? "same" : "differs", n(x.batch_sizes), n(x.stats.preemptions));
+    s += format("%-6s%-17s%12lld%9lld  %-22s%8s%12s%11lld%13lld\n", x.mode.c_str(),
+                x.is_baseline() ? x.arm.c_str() : "bi", n(x.completions), n(x.digests), divergence(x).c_str(),
+                x.alone ? "same" : "differs", x.prefill ? "same" : "differs", n(x.batch_sizes), n(x.stats.preemptions));
   }
   s += "\n"
        "  digests      of all tokens, logits and the KV cache of a request\n"
@@ -107,12 +115,12 @@ std::string results_text(const options& o, const results& r) {
        "  batches      sizes of the batches that the equal requests were in\n";
   s += format("  T=1          top-p %.2f, top-k %d, one seed;", static_cast<double>(sampled.top_p), sampled.top_k);
   for (const outcome& x : r.outcomes) {
-    if (x.arm != "batch-dependent" && x.mode == sampled.name) {
+    if (!x.is_baseline() && x.mode == sampled.name) {
       s += format(" %lld other seeds gave %lld other completions", n(o.serve.seeds), n(x.seed_completions));
     }
   }
   s += "\n\nOne row alone and in batches, operation by operation:\n\n";
-  s += format("  %-34s%16s%20s\n", "", "bi", o.baseline ? "batch-dependent" : "");
+  s += format("  %-34s%16s%20s\n", "", "bi", o.baseline ? baseline_name : "");
   for (const invariance& i : r.operations) {
     const std::string bi = i.differs == 0 ? "same" : format("%lld of %lld DIFFER", n(i.differs), n(i.batches));
     const std::string other = !o.baseline              ? ""
@@ -124,12 +132,11 @@ std::string results_text(const options& o, const results& r) {
   }
   s += "  \"a, b | c\": a then b alone, c in a batch\n\n";
   for (const outcome& x : r.outcomes) {
-    if (x.arm != "batch-dependent")
-      s += format("end-to-end digest %s  %s\n", x.mode.c_str(), hex(x.end_to_end).c_str());
+    if (!x.is_baseline()) s += format("end-to-end digest %s  %s\n", x.mode.c_str(), hex(x.end_to_end).c_str());
   }
   for (const auto& [what, ok] : r.checks) s += format("%s: %s\n", what.c_str(), yes(ok));
   for (const outcome& x : r.outcomes) {
-    if (x.arm == "batch-dependent" && x.digests < 2) {
+    if (x.is_baseline() && x.digests < 2) {
       s += "note: the batch-dependent operations gave equal results too, so this traffic proves little\n";
     }
   }
@@ -137,10 +144,10 @@ std::string results_text(const options& o, const results& r) {
   return s;
 }
 
-std::vector<std::pair<std::string, std::string>> make_record(const options& o, const weights& w, const results& r) {
+record make_record(const options& o, const weights& w, const results& r) {
   const model_config& m = o.model;
   const traffic& t = o.serve;
-  std::vector<std::pair<std::string, std::string>> record = {
+  record lines = {
       {"format", "bi-determinism-1"},
       {"model",
        format("layers %lld hidden %lld heads %lld kv-heads %lld head-dim %lld mlp %lld vocab %lld positions %lld",
@@ -150,14 +157,14 @@ std::vector<std::pair<std::string, std::string>> make_record(const options& o, c
       {"traffic",
        format("equal %lld seeds %lld background %lld prompt %lld tokens %lld seed %llu", n(t.equal), n(t.seeds),
               n(t.background), n(t.prompt), n(t.new_tokens), static_cast<unsigned long long>(t.seed))}};
-  for (const auto& [name, id] : contracts_of(m)) record.emplace_back("contract " + name, hex(id));
+  for (const auto& [name, id] : contracts_of(m)) lines.emplace_back("contract " + name, hex(id));
   for (const outcome& x : r.outcomes) {
-    if (x.arm == "batch-dependent") continue;
-    record.emplace_back("digest " + x.mode + " request", hex(x.request_digest));
-    record.emplace_back("digest " + x.mode + " kv", hex(x.kv_digest));
-    record.emplace_back("digest " + x.mode + " end-to-end", hex(x.end_to_end));
+    if (x.is_baseline()) continue;
+    lines.emplace_back("digest " + x.mode + " request", hex(x.request_digest));
+    lines.emplace_back("digest " + x.mode + " kv", hex(x.kv_digest));
+    lines.emplace_back("digest " + x.mode + " end-to-end", hex(x.end_to_end));
   }
-  return record;
+  return lines;
 }
 
 void write_file(const std::string& file, const std::string& text) {
@@ -167,36 +174,31 @@ void write_file(const std::string& file, const std::string& text) {
   if (!out) throw std::runtime_error("can't write " + file);
 }
 
-void save_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record) {
+void save_record(const std::string& file, const record& lines) {
   std::string text;
-  for (const auto& [key, value] : record) text += key + ": " + value + "\n";
+  for (const auto& [key, value] : lines) text += key + ": " + value + "\n";
   write_file(file, text);
 }
 
-comparison check_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record,
-                        std::string& message) {
+record load_record(const std::string& file) {
   std::ifstream in(file);
   if (!in) throw std::invalid_argument("can't read " + file);
-  std::vector<std::pair<std::string, std::string>> theirs;
+  record lines;
   for (std::string line; std::getline(in, line);) {
     const std::size_t colon = line.find(": ");
     if (colon == std::string::npos) throw std::invalid_argument(file + " is not a file that --save wrote: " + line);
-    theirs.emplace_back(line.substr(0, colon), line.substr(colon + 2));
+    lines.emplace_back(line.substr(0, colon), line.substr(colon + 2));
   }
-  const auto lines = std::max(theirs.size(), record.size());
-  for (std::size_t i = 0; i < lines; ++i) {
-    const std::pair<std::string, std::string> none = {"nothing", ""};
-    const auto& a = i < record.size() ? record[i] : none;
-    const auto& b = i < theirs.size() ? theirs[i] : none;
-    if (a == b) continue;
-    const std::string both =
-        "\"" + a.first + ": " + a.second + "\" here, \"" + b.first + ": " + b.second + "\" in " + file;
-    const bool digest = a.first == b.first && a.first.starts_with("digest");
-    message = (digest ? "other digests: " : "the runs can't be compared: ") + both;
-    return digest ? comparison::other_digests : comparison::not_comparable;
+  return lines;
+}
+
+std::string difference(const record& ours, const record& theirs) {
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    if (i >= theirs.size()) return "it ends before " + ours[i].first;
+    if (ours[i] == theirs[i]) continue;
+    return ours[i].first + " is " + ours[i].second + " here, and there " + theirs[i].first + " is " + theirs[i].second;
   }
-  message = "all digests are equal to those in " + file;
-  return comparison::equal;
+  return "";
 }
 
 std::string json_text(const options& o, const weights& w, const results& r) {
@@ -209,7 +211,7 @@ std::string json_text(const options& o, const weights& w, const results& r) {
   s += "  \"record\": {";
   const char* comma = "\n";
   for (const auto& [key, value] : make_record(o, w, r)) {
-    s += comma + format("    \"%s\": \"%s\"", key.c_str(), value.c_str());
+    s += comma + std::string("    ") + quoted(key) + ": " + quoted(value);
     comma = ",\n";
   }
   s += "\n  },\n  \"served\": [";
@@ -238,7 +240,7 @@ std::string json_text(const options& o, const weights& w, const results& r) {
   s += "\n  ],\n  \"checks\": {";
   comma = "\n";
   for (const auto& [what, ok] : r.checks) {
-    s += comma + format("    \"%s\": %s", what.c_str(), truth(ok));
+    s += comma + std::string("    ") + quoted(what) + ": " + truth(ok);
     comma = ",\n";
   }
   return s + "\n  }\n}\n";

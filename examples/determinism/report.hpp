@@ -44,13 +44,14 @@ std::string header_text(const options& o, const weights& w);
 std::string results_text(const options& o, const results& r);
 std::string json_text(const options& o, const weights& w, const results& r);
 
-// What two runs must agree on, as lines of "key value". First what the digests depend on, then the digests ("digest ...").
-std::vector<std::pair<std::string, std::string>> make_record(const options& o, const weights& w, const results& r);
-void save_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record);
-enum class comparison { equal, other_digests, not_comparable };
-// `message` says in a sentence what was found.
-comparison check_record(const std::string& file, const std::vector<std::pair<std::string, std::string>>& record,
-                        std::string& message);
+// What --save writes, as lines of "key: value": all that the digests depend on, then the digests. Without results it has
+// the former only.
+using record = std::vector<std::pair<std::string, std::string>>;
+record make_record(const options& o, const weights& w, const results& r = {});
+void save_record(const std::string& file, const record& lines);
+record load_record(const std::string& file);
+// Empty if the first lines of `theirs` equal `ours`, else a sentence on the first difference.
+std::string difference(const record& ours, const record& theirs);
 
 void write_file(const std::string& file, const std::string& text);
 

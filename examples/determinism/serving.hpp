@@ -13,11 +13,11 @@ namespace demo {
 
 // What the server is asked for: it decides the digests, the schedule must not.
 struct traffic {
-  std::int64_t equal = 48;       // requests that are all the same
+  std::int64_t equal = 32;       // requests that are all the same
   std::int64_t seeds = 4;        // the same prompt again, each with a sampling seed of its own
-  std::int64_t background = 24;  // prompts of random lengths, different from each other
-  std::int64_t prompt = 152;     // tokens of the equal requests' prompt, and the most of the others
-  std::int64_t new_tokens = 112;
+  std::int64_t background = 16;  // prompts of random lengths, different from each other
+  std::int64_t prompt = 192;     // tokens of the equal requests' prompt, and the most of the others
+  std::int64_t new_tokens = 72;
   std::uint64_t seed = 1;
 
   std::int64_t longest() const { return prompt + new_tokens; }
@@ -55,6 +55,7 @@ struct outcome {
   bi::contract::request_digest end_to_end;  // of all requests
   double seconds = 0;
 
+  bool is_baseline() const { return arm == baseline_name; }
   // bi's promise. `t` says how many different seeds there were.
   bool held(const traffic& t) const {
     const std::int64_t different = mode == greedy.name ? (t.seeds > 0 ? 1 : 0) : t.seeds;

@@ -10,8 +10,7 @@
 #include "bi/schedule/gemm.hpp"
 
 // Definitions of what bi/gemm.hpp declares. Instantiate each type that a program uses in one .cu file:
-//   using linear = bi::gemm<bi::bf16, bi::epilogue::bias>;
-//   BI_INSTANTIATE_GEMM(linear);
+//   BI_INSTANTIATE_GEMM(bi::gemm<bi::bf16, bi::epilogue::bias>);
 
 #define BI_INSTANTIATE_GEMM(...) template class __VA_ARGS__
 #define BI_INSTANTIATE_GEMM_FINISH(T, Epilogue, Out) \
