@@ -175,7 +175,7 @@ TEST_CASE("trig: an entry doesn't depend on the table's size", "[trig]") {
   }
 }
 
-TEST_CASE("trig: the magnitude multiplies before the one rounding; powers of two are exact", "[trig]") {
+TEST_CASE("trig: the magnitude multiplies before the one rounding, powers of two are exact", "[trig]") {
   const table plain = made(10000, 32, 200), twice = made(10000, 32, 200, 2), least = made(10000, 32, 200, 0x1p-32);
   for (std::size_t i = 0; i < plain.cos.size(); ++i) {
     REQUIRE(bi::bits_of(twice.cos[i]) == bi::bits_of(bi::mul_rn(plain.cos[i], 2.0f)));

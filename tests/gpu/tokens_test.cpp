@@ -247,7 +247,7 @@ TEST_CASE("embedding: GPU bytes equal the reference's, padding stays", "[gpu]") 
   CHECK(outputs >= 300000);
 }
 
-TEST_CASE("embedding: replays with changed ids; an id past the table is padding", "[gpu]") {
+TEST_CASE("embedding: replays with changed ids, an id past the table is padding", "[gpu]") {
   const std::int64_t table_rows = 50, rows = 33, cols = 72;
   test::gpu_backend gpu;
   const auto table = test::random_vector<bf16>(table_rows * cols, values::hostile, 1);
@@ -671,7 +671,7 @@ TEST_CASE("digest_rows: equals the reference's at every alignment and length", "
   CHECK(rows >= 10000);
 }
 
-TEST_CASE("digest_rows: a row alone equals the row in batches; any one bit shows", "[gpu]") {
+TEST_CASE("digest_rows: a row alone equals the row in batches, any one bit shows", "[gpu]") {
   const std::int64_t most = 257, bytes = 100;
   test::gpu_backend gpu;
   test::generator g(1);
@@ -723,7 +723,7 @@ TEST_CASE("digest_kv: equals the reference's through tables, CSR and runs", "[gp
   });
 }
 
-TEST_CASE("digest_kv: 50 replays with changed pages and counts; foreign pages are left out", "[gpu]") {
+TEST_CASE("digest_kv: 50 replays with changed pages and counts, foreign pages are left out", "[gpu]") {
   const test::kv_case c{40, 2, 32, 8};
   const std::int64_t requests = 11;
   test::gpu_backend gpu;
