@@ -71,7 +71,10 @@ TEST_CASE("demo: equal requests get one digest under every schedule") {
 
 TEST_CASE("demo: operations that follow the batch are caught") {
   demo::options o = tiny();
-  o.model = demo::model_config{.mlp = 1024, .vocab = 64, .max_positions = o.model.max_positions};  // deep sums
+  o.model =
+      demo::model_config{.layers = 1, .mlp = 1024, .vocab = 64, .max_positions = o.model.max_positions};  // deep sums
+  o.serve.seeds = 0;
+  o.serve.background = 2;
   o.limits.rows = 90;
   const auto baseline = demo::make_baseline(1);
   const demo::outcome x = serve(o, *baseline, demo::greedy);
