@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cstdint>
+
 #include "bi/activation.hpp"
 #include "bi/kernel/activation.cuh"
 #include "bi/launch_flat.cuh"
@@ -22,15 +24,14 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-template <class Function, class T>
-status pair_rows(const char* operation, const kernel::pair_params<T>& p, cuda_stream stream) {
-  return launch_flat(operation, kernel::pair_kernel<Function, T>, p, p.vectors.count(), 1, stream);
+inline schedule::flat_schedule pick_vectors(std::int64_t rows, std::int64_t cols) {
+  return schedule::pick_flat_schedule(device::flat_items{rows, device::vectors_of(cols)}.count());
 }
 
+// With a given schedule each; the arguments have passed check() and leave something to do.
 template <class Function, class T>
-status gate_mul(const char* operation, const gate_mul_args<T>& a, cuda_stream stream) {
-  const status st = check(a, operation);
-  if (!st || a.rows == 0 || a.cols == 0) return st;
+status launch_gate_mul(const char* operation, const gate_mul_args<T>& a, const schedule::flat_schedule& s,
+                       cuda_stream stream) {
   const std::int64_t dense = a.cols * a.column_step;
   kernel::pair_params<T> p = {};
   p.x = a.gate;
@@ -44,7 +45,46 @@ status gate_mul(const char* operation, const gate_mul_args<T>& a, cuda_stream st
   p.vectors = {a.rows, device::vectors_of(a.cols)};
   p.aligned = a.column_step == 1 && device::vector_aligned(p.x, p.x_stride) &&
               device::vector_aligned(p.y, p.y_stride) && device::vector_aligned(p.out, p.out_stride);
-  return pair_rows<Function>(operation, p, stream);
+  return launch_flat(operation, kernel::pair_kernel<Function, T>, p, s, stream);
+}
+
+template <class Contract, class T>
+status launch_add(const add_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
+  kernel::pair_params<T> p = {};
+  p.x = a.x;
+  p.y = a.y;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.y_stride = a.y_stride == 0 ? a.cols : a.y_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.column_step = 1;
+  p.cols = a.cols;
+  p.vectors = {a.rows, device::vectors_of(a.cols)};
+  p.aligned = device::vector_aligned(p.x, p.x_stride) && device::vector_aligned(p.y, p.y_stride) &&
+              device::vector_aligned(p.out, p.out_stride);
+  return launch_flat("add", kernel::pair_kernel<kernel::add_function<Contract>, T>, p, s, stream);
+}
+
+template <class T>
+status launch_embedding(const embedding_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
+  kernel::embedding_params<T> p = {};
+  p.table = a.table;
+  p.id = a.id;
+  p.out = a.out;
+  p.table_stride = a.table_stride == 0 ? a.cols : a.table_stride;
+  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
+  p.table_rows = a.table_rows;
+  p.cols = a.cols;
+  p.vectors = {a.rows, device::vectors_of(a.cols)};
+  p.aligned = device::vector_aligned(p.table, p.table_stride) && device::vector_aligned(p.out, p.out_stride);
+  return launch_flat("embedding", kernel::embedding_kernel<T>, p, s, stream);
+}
+
+template <class Function, class T>
+status gate_mul(const char* operation, const gate_mul_args<T>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  return launch_gate_mul<Function>(operation, a, pick_vectors(a.rows, a.cols), stream);
 }
 
 }  // namespace launch_detail
@@ -66,36 +106,14 @@ template <class T, class Contract>
 status add(const add_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.rows == 0 || a.cols == 0) return st;
-  kernel::pair_params<T> p = {};
-  p.x = a.x;
-  p.y = a.y;
-  p.out = a.out;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.y_stride = a.y_stride == 0 ? a.cols : a.y_stride;
-  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
-  p.column_step = 1;
-  p.cols = a.cols;
-  p.vectors = {a.rows, device::vectors_of(a.cols)};
-  p.aligned = device::vector_aligned(p.x, p.x_stride) && device::vector_aligned(p.y, p.y_stride) &&
-              device::vector_aligned(p.out, p.out_stride);
-  return launch_detail::pair_rows<kernel::add_function<Contract>>("add", p, stream);
+  return launch_detail::launch_add<Contract>(a, launch_detail::pick_vectors(a.rows, a.cols), stream);
 }
 
 template <class T>
 status embedding(const embedding_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.rows == 0 || a.cols == 0) return st;
-  kernel::embedding_params<T> p = {};
-  p.table = a.table;
-  p.id = a.id;
-  p.out = a.out;
-  p.table_stride = a.table_stride == 0 ? a.cols : a.table_stride;
-  p.out_stride = a.out_stride == 0 ? a.cols : a.out_stride;
-  p.table_rows = a.table_rows;
-  p.cols = a.cols;
-  p.vectors = {a.rows, device::vectors_of(a.cols)};
-  p.aligned = device::vector_aligned(p.table, p.table_stride) && device::vector_aligned(p.out, p.out_stride);
-  return launch_detail::launch_flat("embedding", kernel::embedding_kernel<T>, p, p.vectors.count(), 1, stream);
+  return launch_detail::launch_embedding(a, launch_detail::pick_vectors(a.rows, a.cols), stream);
 }
 
 BI_NAMESPACE_END

@@ -19,19 +19,18 @@
 BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
+
 // A thread block a digest.
-inline launch_shape digest_shape(std::int64_t digests) {
+inline launch_shape digest_shape(const schedule::block_schedule& s) {
   launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(digests < schedule::max_row_blocks ? digests : schedule::max_row_blocks);
+  shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = static_cast<unsigned>(kernel::digest_threads);
   return shape;
 }
-}  // namespace launch_detail
 
+// With a given schedule each; the arguments have passed check() and leave something to do.
 template <class Contract>
-status digest_rows(const digest_rows_args& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.rows == 0) return st;
+status launch_digest_rows(const digest_rows_args& a, const schedule::block_schedule& s, cuda_stream stream) {
   kernel::digest_rows_params p = {};
   p.data = static_cast<const unsigned char*>(a.data);
   p.row_stride = a.row_stride_bytes == 0 ? a.row_bytes : a.row_stride_bytes;
@@ -41,13 +40,11 @@ status digest_rows(const digest_rows_args& a, cuda_stream stream) {
   const std::uintptr_t starts = reinterpret_cast<std::uintptr_t>(a.data) | static_cast<std::uintptr_t>(p.row_stride);
   p.granule = 16;
   while (starts % static_cast<unsigned>(p.granule) != 0) p.granule /= 2;
-  return launch("digest_rows", kernel::digest_rows_kernel<Contract>, launch_detail::digest_shape(a.rows), p, stream);
+  return launch("digest_rows", kernel::digest_rows_kernel<Contract>, digest_shape(s), p, stream);
 }
 
-template <class T, class Contract>
-status digest_kv(const digest_kv_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.requests == 0) return st;
+template <class Contract, class T>
+status launch_digest_kv(const digest_kv_args<T>& a, const schedule::block_schedule& s, cuda_stream stream) {
   const cache_strides k = k_strides(a.cache), v = v_strides(a.cache);
   kernel::digest_kv_params<T> p = {};
   p.k = a.cache.k;
@@ -66,9 +63,29 @@ status digest_kv(const digest_kv_args<T>& a, cuda_stream stream) {
   p.requests = a.requests;
   p.out = a.out;
   p.aligned = a.cache.head_dim * static_cast<int>(sizeof(T)) % 16 == 0;
-  for (const std::int64_t s : {k.page, k.token, k.head}) p.aligned = p.aligned && device::vector_aligned(p.k, s);
-  for (const std::int64_t s : {v.page, v.token, v.head}) p.aligned = p.aligned && device::vector_aligned(p.v, s);
-  return launch("digest_kv", kernel::digest_kv_kernel<Contract, T>, launch_detail::digest_shape(a.requests), p, stream);
+  for (const std::int64_t stride : {k.page, k.token, k.head}) {
+    p.aligned = p.aligned && device::vector_aligned(p.k, stride);
+  }
+  for (const std::int64_t stride : {v.page, v.token, v.head}) {
+    p.aligned = p.aligned && device::vector_aligned(p.v, stride);
+  }
+  return launch("digest_kv", kernel::digest_kv_kernel<Contract, T>, digest_shape(s), p, stream);
+}
+
+}  // namespace launch_detail
+
+template <class Contract>
+status digest_rows(const digest_rows_args& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0) return st;
+  return launch_detail::launch_digest_rows<Contract>(a, schedule::pick_block_schedule(a.rows), stream);
+}
+
+template <class T, class Contract>
+status digest_kv(const digest_kv_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.requests == 0) return st;
+  return launch_detail::launch_digest_kv<Contract>(a, schedule::pick_block_schedule(a.requests), stream);
 }
 
 BI_NAMESPACE_END

@@ -14,10 +14,11 @@
 
 BI_NAMESPACE_BEGIN
 
-template <class T, class Norm, class Rope>
-status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.tokens == 0) return st;
+namespace launch_detail {
+
+// With a given schedule; the arguments have passed check() and leave something to do.
+template <class Norm, class Rope, class T>
+status launch_kv_append(const kv_append_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
   const cache_strides k = k_source_strides(a), v = v_source_strides(a);
   const cache_strides cache_k = k_strides(a.cache), cache_v = v_strides(a.cache);
   kernel::kv_append_params<T> p = {};
@@ -45,16 +46,25 @@ status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
   p.rope = device::make_rope_source(a.table, a.cache.head_dim);
   p.norm_eps = a.norm_eps;
   p.aligned = device::vector_aligned(a.norm_weight, 0);
-  for (const std::int64_t s : {k.token, k.head}) p.aligned = p.aligned && device::vector_aligned(a.k, s);
-  for (const std::int64_t s : {v.token, v.head}) p.aligned = p.aligned && device::vector_aligned(a.v, s);
-  for (const std::int64_t s : {cache_k.page, cache_k.token, cache_k.head}) {
-    p.aligned = p.aligned && device::vector_aligned(a.cache.k, s);
+  for (const std::int64_t stride : {k.token, k.head}) p.aligned = p.aligned && device::vector_aligned(a.k, stride);
+  for (const std::int64_t stride : {v.token, v.head}) p.aligned = p.aligned && device::vector_aligned(a.v, stride);
+  for (const std::int64_t stride : {cache_k.page, cache_k.token, cache_k.head}) {
+    p.aligned = p.aligned && device::vector_aligned(a.cache.k, stride);
   }
-  for (const std::int64_t s : {cache_v.page, cache_v.token, cache_v.head}) {
-    p.aligned = p.aligned && device::vector_aligned(a.cache.v, s);
+  for (const std::int64_t stride : {cache_v.page, cache_v.token, cache_v.head}) {
+    p.aligned = p.aligned && device::vector_aligned(a.cache.v, stride);
   }
-  return launch_detail::launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, p.heads.count(), 32,
-                                    stream);
+  return launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, s, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Norm, class Rope>
+status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.tokens == 0) return st;
+  const schedule::flat_schedule s = schedule::pick_flat_schedule(a.tokens * a.cache.heads, 32);
+  return launch_detail::launch_kv_append<Norm, Rope>(a, s, stream);
 }
 
 BI_NAMESPACE_END

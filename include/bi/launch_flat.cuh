@@ -2,19 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <cstdint>
-
 #include "bi/runtime.hpp"
 #include "bi/schedule/flat.hpp"
 
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
-// Launches a kernel over items that take `width` threads each, 1 or 32 (bi/device/flat.cuh).
+// Launches a kernel over items (bi/device/flat.cuh).
 template <class Params>
-status launch_flat(const char* operation, void (*kernel)(Params), const Params& p, std::int64_t items, int width,
+status launch_flat(const char* operation, void (*kernel)(Params), const Params& p, const schedule::flat_schedule& s,
                    cuda_stream stream) {
-  const schedule::flat_schedule s = schedule::pick_flat_schedule(items, width);
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = static_cast<unsigned>(s.threads);

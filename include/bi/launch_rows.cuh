@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <cstdint>
-
 #include "bi/runtime.hpp"
 #include "bi/schedule/rows.hpp"
 
@@ -12,12 +10,11 @@ namespace launch_detail {
 
 inline constexpr int rows_per_block = 4;  // of a kernel that gives each row a warp
 
-// Launches one of an operation's two kernels over p.rows rows of p.cols columns: `warp` gives each row a warp of
-// rows_per_block in a thread block, `block` a thread block of 256. Both give the same bits.
+// Launches one of an operation's two kernels: `warp` gives each row a warp of rows_per_block in a thread block, `block`
+// a thread block of 256. Both give the same bits.
 template <class Params>
 status launch_rows(const char* operation, void (*warp)(Params), void (*block)(Params), const Params& p,
-                   cuda_stream stream) {
-  const schedule::row_schedule s = schedule::pick_row_schedule(p.rows, p.cols);
+                   const schedule::row_schedule& s, cuda_stream stream) {
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = static_cast<unsigned>(s.threads_per_row * s.rows_per_block);

@@ -16,10 +16,11 @@
 
 BI_NAMESPACE_BEGIN
 
-template <class T, class Contract>
-status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.rows == 0 || a.cols == 0) return st;
+namespace launch_detail {
+
+// With a given schedule; the arguments have passed check() and leave something to do.
+template <class Contract, class T>
+status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
   kernel::layer_norm_params<T> p = {};
   p.x = a.x;
   p.weight = a.weight;
@@ -33,9 +34,17 @@ status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
   // A null weight or bias is aligned.
   p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.out, p.out_stride) &&
               device::vector_aligned(a.weight, 0) && device::vector_aligned(a.bias, 0);
-  return launch_detail::launch_rows("layer_norm",
-                                    kernel::layer_norm_kernel<Contract, T, 32, launch_detail::rows_per_block>,
-                                    kernel::layer_norm_kernel<Contract, T, 256, 1>, p, stream);
+  return launch_rows("layer_norm", kernel::layer_norm_kernel<Contract, T, 32, rows_per_block>,
+                     kernel::layer_norm_kernel<Contract, T, 256, 1>, p, s, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  return launch_detail::launch_layer_norm<Contract>(a, schedule::pick_row_schedule(a.rows, a.cols), stream);
 }
 
 BI_NAMESPACE_END

@@ -24,32 +24,14 @@ BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
 template <class Form, class T, class Out>
-status reduce_rows(const kernel::reduce_params<T, Out>& p, cuda_stream stream) {
+status reduce_rows(const kernel::reduce_params<T, Out>& p, const schedule::row_schedule& s, cuda_stream stream) {
   return launch_rows("reduce", kernel::reduce_kernel<Form, T, Out, 32, rows_per_block>,
-                     kernel::reduce_kernel<Form, T, Out, 256, 1>, p, stream);
+                     kernel::reduce_kernel<Form, T, Out, 256, 1>, p, s, stream);
 }
 
-template <class Step, class T>
-status arg_reduce_rows(const char* operation, const arg_reduce_args<T>& a, cuda_stream stream) {
-  const status st = check(a, operation);
-  if (!st || a.rows == 0) return st;
-  kernel::arg_reduce_params<T> p = {};
-  p.x = a.x;
-  p.index = a.index;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.rows = a.rows;
-  p.cols = a.cols;
-  p.aligned = device::vector_aligned(a.x, p.x_stride);
-  return launch_rows(operation, kernel::arg_reduce_kernel<Step, T, 32, rows_per_block>,
-                     kernel::arg_reduce_kernel<Step, T, 256, 1>, p, stream);
-}
-
-}  // namespace launch_detail
-
-template <class T, class Out, class Contract>
-status reduce(const reduce_args<T, Out>& a, reduction op, cuda_stream stream) {
-  const status st = check(a, op);
-  if (!st || a.rows == 0) return st;
+// With a given schedule each; the arguments have passed check() and leave something to do.
+template <class Contract, class T, class Out>
+status launch_reduce(const reduce_args<T, Out>& a, reduction op, const schedule::row_schedule& s, cuda_stream stream) {
   kernel::reduce_params<T, Out> p = {};
   p.x = a.x;
   p.out = a.out;
@@ -59,23 +41,53 @@ status reduce(const reduce_args<T, Out>& a, reduction op, cuda_stream stream) {
   p.aligned = device::vector_aligned(a.x, p.x_stride);
   switch (op) {
     case reduction::mean:
-      return launch_detail::reduce_rows<kernel::mean_form<Contract>>(p, stream);
+      return reduce_rows<kernel::mean_form<Contract>>(p, s, stream);
     case reduction::max:
-      return launch_detail::reduce_rows<kernel::max_form<Contract>>(p, stream);
+      return reduce_rows<kernel::max_form<Contract>>(p, s, stream);
     case reduction::min:
-      return launch_detail::reduce_rows<kernel::min_form<Contract>>(p, stream);
+      return reduce_rows<kernel::min_form<Contract>>(p, s, stream);
     default:
-      return launch_detail::reduce_rows<kernel::sum_form<Contract>>(p, stream);
+      return reduce_rows<kernel::sum_form<Contract>>(p, s, stream);
   }
+}
+
+template <class Step, class T>
+status launch_arg_reduce(const char* operation, const arg_reduce_args<T>& a, const schedule::row_schedule& s,
+                         cuda_stream stream) {
+  kernel::arg_reduce_params<T> p = {};
+  p.x = a.x;
+  p.index = a.index;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  return launch_rows(operation, kernel::arg_reduce_kernel<Step, T, 32, rows_per_block>,
+                     kernel::arg_reduce_kernel<Step, T, 256, 1>, p, s, stream);
+}
+
+template <class Step, class T>
+status arg_reduce(const char* operation, const arg_reduce_args<T>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0) return st;
+  return launch_arg_reduce<Step>(operation, a, schedule::pick_row_schedule(a.rows, a.cols), stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Out, class Contract>
+status reduce(const reduce_args<T, Out>& a, reduction op, cuda_stream stream) {
+  const status st = check(a, op);
+  if (!st || a.rows == 0) return st;
+  return launch_detail::launch_reduce<Contract>(a, op, schedule::pick_row_schedule(a.rows, a.cols), stream);
 }
 
 template <class T, class Contract>
 status argmax(const arg_reduce_args<T>& a, cuda_stream stream) {
-  return launch_detail::arg_reduce_rows<contract::arg_max_step>("argmax", a, stream);
+  return launch_detail::arg_reduce<contract::arg_max_step>("argmax", a, stream);
 }
 template <class T, class Contract>
 status argmin(const arg_reduce_args<T>& a, cuda_stream stream) {
-  return launch_detail::arg_reduce_rows<contract::arg_min_step>("argmin", a, stream);
+  return launch_detail::arg_reduce<contract::arg_min_step>("argmin", a, stream);
 }
 
 BI_NAMESPACE_END

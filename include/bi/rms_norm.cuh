@@ -20,18 +20,16 @@ BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
 template <class Contract, class T>
-status rms_norm_rows(const char* operation, const kernel::rms_norm_params<T>& p, cuda_stream stream) {
+status rms_norm_rows(const char* operation, const kernel::rms_norm_params<T>& p, const schedule::row_schedule& s,
+                     cuda_stream stream) {
   return launch_rows(operation, kernel::rms_norm_kernel<Contract, T, 32, rows_per_block>,
-                     kernel::rms_norm_kernel<Contract, T, 256, 1>, p, stream);
+                     kernel::rms_norm_kernel<Contract, T, 256, 1>, p, s, stream);
 }
 
-}  // namespace launch_detail
-
-template <class T, class Contract>
-status rms_norm(const rms_norm_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.rows == 0 || a.cols == 0) return st;
-  const auto stride = [&](std::int64_t s) { return s == 0 ? a.cols : s; };
+// With a given schedule each; the arguments have passed check() and leave something to do.
+template <class Contract, class T>
+status launch_rms_norm(const rms_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  const auto stride = [&](std::int64_t given) { return given == 0 ? a.cols : given; };
   kernel::rms_norm_params<T> p = {};
   p.x = a.x;
   p.residual = a.residual;
@@ -52,14 +50,12 @@ status rms_norm(const rms_norm_args<T>& a, cuda_stream stream) {
     p.aligned = p.aligned && device::vector_aligned(a.residual, p.residual_stride) &&
                 device::vector_aligned(a.residual_out, p.residual_out_stride);
   }
-  return launch_detail::rms_norm_rows<Contract>("rms_norm", p, stream);
+  return rms_norm_rows<Contract>("rms_norm", p, s, stream);
 }
 
-template <class T, class Contract>
-status qk_norm(const qk_norm_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
-  const auto head = [&](std::int64_t s) { return s == 0 ? a.head_dim : s; };
+template <class Contract, class T>
+status launch_qk_norm(const qk_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  const auto head = [&](std::int64_t stride) { return stride == 0 ? a.head_dim : stride; };
   kernel::rms_norm_params<T> p = {};
   p.x = a.x;
   p.weight = a.weight;
@@ -75,7 +71,24 @@ status qk_norm(const qk_norm_args<T>& a, cuda_stream stream) {
   p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.x, p.x_inner_stride) &&
               device::vector_aligned(a.out, p.out_stride) && device::vector_aligned(a.out, p.out_inner_stride) &&
               device::vector_aligned(a.weight, 0);
-  return launch_detail::rms_norm_rows<Contract>("qk_norm", p, stream);
+  return rms_norm_rows<Contract>("qk_norm", p, s, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status rms_norm(const rms_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  return launch_detail::launch_rms_norm<Contract>(a, schedule::pick_row_schedule(a.rows, a.cols), stream);
+}
+
+template <class T, class Contract>
+status qk_norm(const qk_norm_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
+  return launch_detail::launch_qk_norm<Contract>(a, schedule::pick_row_schedule(a.tokens * a.heads, a.head_dim),
+                                                 stream);
 }
 
 BI_NAMESPACE_END

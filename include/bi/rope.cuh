@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cstdint>
+
 #include "bi/kernel/rope.cuh"
 #include "bi/launch_flat.cuh"
 #include "bi/rope.hpp"
@@ -14,10 +16,11 @@
 
 BI_NAMESPACE_BEGIN
 
-template <class T, class Contract>
-status rope(const rope_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
+namespace launch_detail {
+
+// With a given schedule; the arguments have passed check() and leave something to do.
+template <class Contract, class T>
+status launch_rope(const rope_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
   kernel::rope_params<T> p = {};
   p.x = a.x;
   p.out = a.out;
@@ -33,7 +36,17 @@ status rope(const rope_args<T>& a, cuda_stream stream) {
   p.items = p.heads.count() * p.in_head;
   p.aligned = device::vector_aligned(p.x, p.x_token_stride) && device::vector_aligned(p.x, p.x_head_stride) &&
               device::vector_aligned(p.out, p.out_token_stride) && device::vector_aligned(p.out, p.out_head_stride);
-  return launch_detail::launch_flat("rope", kernel::rope_kernel<Contract, T>, p, p.items, 1, stream);
+  return launch_flat("rope", kernel::rope_kernel<Contract, T>, p, s, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status rope(const rope_args<T>& a, cuda_stream stream) {
+  const status st = check(a);
+  if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
+  const std::int64_t items = a.tokens * a.heads * device::make_rope_source(a.table, a.head_dim).items();
+  return launch_detail::launch_rope<Contract>(a, schedule::pick_flat_schedule(items), stream);
 }
 
 BI_NAMESPACE_END

@@ -3,22 +3,33 @@
 #pragma once
 
 #include "bi/kernel/sample.cuh"
+#include "bi/kernel/verify.cuh"
+#include "bi/launch_flat.cuh"
 #include "bi/runtime.hpp"
 #include "bi/sample.hpp"
+#include "bi/schedule/flat.hpp"
 #include "bi/schedule/rows.hpp"
 
-// Definition of the launcher that bi/sample.hpp declares. Instantiate each that a program uses in one .cu file:
+// Definitions of the launchers that bi/sample.hpp declares. Instantiate each that a program uses in one .cu file:
 //   BI_INSTANTIATE_SAMPLE(bi::bf16, bi::contract::sample_draft);
+//   BI_INSTANTIATE_VERIFY(bi::bf16, bi::contract::sample_draft);
+//
+// A request that `start`, which only the device can see, puts outside the rows accepts 0 drafts, and nothing of it is read.
 
 #define BI_INSTANTIATE_SAMPLE(T, Contract) \
   template ::bi::status(::bi::sample<T, Contract>)(const ::bi::sample_args<T>&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_VERIFY(T, Contract) \
+  template ::bi::status(::bi::verify<T, Contract>)(const ::bi::verify_args<T>&, ::bi::cuda_stream)
 
 BI_NAMESPACE_BEGIN
 
-template <class T, class Contract>
-status sample(const sample_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
-  if (!st || a.rows == 0) return st;
+namespace launch_detail {
+
+// With a given schedule each; the arguments have passed check().
+template <class Contract, class T>
+status launch_sample(const char* operation, const sample_args<T>& a, const schedule::block_schedule& s,
+                     cuda_stream stream) {
+  if (a.rows == 0) return {};
   kernel::sample_kernel_params<T, sample_params> p = {};
   p.logits = a.logits;
   p.logits_stride = a.logits_stride == 0 ? a.vocab : a.logits_stride;
@@ -33,9 +44,40 @@ status sample(const sample_args<T>& a, cuda_stream stream) {
   p.bad_params = sample_bad_params;
   p.aligned = device::vector_aligned(a.logits, p.logits_stride);
   launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(a.rows < schedule::max_row_blocks ? a.rows : schedule::max_row_blocks);
+  shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = static_cast<unsigned>(kernel::sample_threads);
-  return launch("sample", kernel::sample_kernel<Contract, T, sample_params>, shape, p, stream);
+  return launch(operation, kernel::sample_kernel<Contract, T, sample_params>, shape, p, stream);
+}
+
+// `draw` for the rows, `accept` for the requests.
+template <class Contract, class T>
+status launch_verify(const verify_args<T>& a, const schedule::block_schedule& draw,
+                     const schedule::flat_schedule& accept, cuda_stream stream) {
+  const status st = launch_sample<Contract>("verify", a.sample, draw, stream);
+  if (!st || a.requests == 0) return st;
+  kernel::verify_params p = {};
+  p.token = a.sample.token;
+  p.draft = a.draft;
+  p.start = a.start;
+  p.accepted = a.accepted;
+  p.rows = a.sample.rows;
+  p.requests = a.requests;
+  return launch_flat("verify", kernel::verify_kernel<Contract>, p, accept, stream);
+}
+
+}  // namespace launch_detail
+
+template <class T, class Contract>
+status sample(const sample_args<T>& a, cuda_stream stream) {
+  if (const status st = check(a); !st) return st;
+  return launch_detail::launch_sample<Contract>("sample", a, schedule::pick_block_schedule(a.rows), stream);
+}
+
+template <class T, class Contract>
+status verify(const verify_args<T>& a, cuda_stream stream) {
+  if (const status st = check(a); !st) return st;
+  return launch_detail::launch_verify<Contract>(a, schedule::pick_block_schedule(a.sample.rows),
+                                                schedule::pick_flat_schedule(a.requests, 32), stream);
 }
 
 BI_NAMESPACE_END

@@ -112,13 +112,21 @@ status check(const verify_args<T>& a) {
              rows * static_cast<std::int64_t>(sizeof(sample_params)));
   c.disjoint("accepted", a.accepted, bytes, "logits", a.sample.logits,
              span_bytes(rows, a.sample.logits_stride, a.sample.vocab, sizeof(T)));
-  c.disjoint("token", a.sample.token, rows * 4, "draft", a.draft, rows * 4);
-  c.disjoint("token", a.sample.token, rows * 4, "start", a.start, bytes + 4);
+  const struct {
+    const char* name;
+    const void* p;
+  } outputs[] = {{"token", a.sample.token}, {"logprob", a.sample.logprob}, {"flags", a.sample.flags}};
+  for (const auto& o : outputs) {
+    c.disjoint(o.name, o.p, rows * 4, "draft", a.draft, rows * 4);
+    c.disjoint(o.name, o.p, rows * 4, "start", a.start, bytes + 4);
+  }
   return c.result();
 }
 
 // Enqueued on `stream`; defined in bi/sample.cuh.
 template <class T, class Contract = contract::sample_draft>
 status sample(const sample_args<T>& args, cuda_stream stream);
+template <class T, class Contract = contract::sample_draft>
+status verify(const verify_args<T>& args, cuda_stream stream);
 
 BI_NAMESPACE_END

@@ -22,10 +22,10 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
+// With a given schedule each; the arguments have passed check() and leave something to do.
 template <class Contract, class Form, class T, class Out>
-status softmax_rows(const char* operation, const softmax_args<T, Out>& a, cuda_stream stream) {
-  const status st = check(a, operation);
-  if (!st || a.rows == 0 || a.cols == 0) return st;
+status launch_softmax(const char* operation, const softmax_args<T, Out>& a, const schedule::row_schedule& s,
+                      cuda_stream stream) {
   kernel::softmax_params<T, Out> p = {};
   p.x = a.x;
   p.out = a.out;
@@ -36,7 +36,27 @@ status softmax_rows(const char* operation, const softmax_args<T, Out>& a, cuda_s
   p.x_aligned = device::vector_aligned(a.x, p.x_stride);
   p.out_aligned = device::vector_aligned(a.out, p.out_stride);
   return launch_rows(operation, kernel::softmax_kernel<Contract, Form, T, Out, 32, rows_per_block>,
-                     kernel::softmax_kernel<Contract, Form, T, Out, 256, 1>, p, stream);
+                     kernel::softmax_kernel<Contract, Form, T, Out, 256, 1>, p, s, stream);
+}
+
+template <class Contract, class T>
+status launch_logsumexp(const logsumexp_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  kernel::logsumexp_params<T> p = {};
+  p.x = a.x;
+  p.out = a.out;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  return launch_rows("logsumexp", kernel::logsumexp_kernel<Contract, T, 32, rows_per_block>,
+                     kernel::logsumexp_kernel<Contract, T, 256, 1>, p, s, stream);
+}
+
+template <class Contract, class Form, class T, class Out>
+status softmax_rows(const char* operation, const softmax_args<T, Out>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.rows == 0 || a.cols == 0) return st;
+  return launch_softmax<Contract, Form>(operation, a, schedule::pick_row_schedule(a.rows, a.cols), stream);
 }
 
 }  // namespace launch_detail
@@ -55,16 +75,7 @@ template <class T, class Contract>
 status logsumexp(const logsumexp_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.rows == 0) return st;
-  kernel::logsumexp_params<T> p = {};
-  p.x = a.x;
-  p.out = a.out;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.rows = a.rows;
-  p.cols = a.cols;
-  p.aligned = device::vector_aligned(a.x, p.x_stride);
-  return launch_detail::launch_rows("logsumexp",
-                                    kernel::logsumexp_kernel<Contract, T, 32, launch_detail::rows_per_block>,
-                                    kernel::logsumexp_kernel<Contract, T, 256, 1>, p, stream);
+  return launch_detail::launch_logsumexp<Contract>(a, schedule::pick_row_schedule(a.rows, a.cols), stream);
 }
 
 BI_NAMESPACE_END

@@ -13,6 +13,7 @@ BI_INSTANTIATE_EMBEDDING(bf16);
 BI_INSTANTIATE_ROPE(bf16, c::rope_draft);
 BI_INSTANTIATE_KV_APPEND(bf16, c::rms_norm_draft, c::rope_draft);
 BI_INSTANTIATE_SAMPLE(float, c::sample_draft);
+BI_INSTANTIATE_VERIFY(float, c::sample_draft);
 BI_INSTANTIATE_DIGEST_ROWS(c::digest_draft);
 BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_draft);
 BI_INSTANTIATE_REDUCE(bf16, float, c::reduce_draft);

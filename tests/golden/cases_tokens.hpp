@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -260,6 +261,64 @@ std::vector<std::uint32_t> run_sample(Backend& b, const matrix_case& c, std::uin
   for (const float x : b.read(a.logprob)) out.push_back(bi::bits_of(x));
   for (const std::uint32_t f : b.read(a.flags)) out.push_back(f);
   return out;
+}
+
+// Requests of speculative decoding over a case's rows, some of them without rows; rows before the first and after the last
+// are nobody's. Most drafts are what sample draws there.
+template <class T>
+struct verify_data {
+  std::vector<T> logits;
+  std::vector<bi::sample_params> params;
+  std::vector<std::int32_t> draft, start;
+};
+template <class T>
+verify_data<T> make_verify_data(const matrix_case& c, std::int64_t requests, std::uint64_t seed) {
+  verify_data<T> d;
+  d.logits = random_vector<T>(c.rows * (c.cols + c.pad) + c.offset, c.kind, seed);
+  d.params = sample_settings(c.rows, c.cols, seed + 1);
+  d.draft.resize(static_cast<std::size_t>(c.rows));
+  bi::sample_args<T> a;
+  a.rows = c.rows, a.vocab = c.cols, a.logits_stride = c.cols + c.pad;
+  a.logits = d.logits.data() + c.offset, a.params = d.params.data(), a.token = d.draft.data();
+  if (const bi::status st = bi::reference::sample(a); !st) throw std::runtime_error(bi::describe(st));
+  generator g(seed + 2);
+  for (std::int32_t& t : d.draft) {
+    if (const std::int64_t fate = g.below(20); fate < 3) t = fate == 0 ? -1 : fate == 1 ? t ^ 1 : -5;
+  }
+  for (std::int64_t i = 0; i <= requests; ++i) d.start.push_back(static_cast<std::int32_t>(g.below(c.rows + 1)));
+  std::sort(d.start.begin(), d.start.end());
+  return d;
+}
+template <class T, class Backend>
+bi::verify_args<T> make_verify_args(Backend& b, const matrix_case& c, const verify_data<T>& d) {
+  bi::verify_args<T> a;
+  a.sample.rows = c.rows, a.sample.vocab = c.cols, a.sample.logits_stride = c.cols + c.pad;
+  a.sample.logits = b.input(d.logits) + c.offset;
+  a.sample.params = b.input(d.params);
+  a.sample.token = b.template output<std::int32_t>(c.rows);
+  a.sample.logprob = b.template output<float>(c.rows);
+  a.sample.flags = b.template output<std::uint32_t>(c.rows);
+  a.requests = static_cast<std::int64_t>(d.start.size()) - 1;
+  a.draft = b.input(d.draft);
+  a.start = b.input(d.start);
+  a.accepted = b.template output<std::int32_t>(a.requests);
+  return a;
+}
+// Tokens, log-probabilities and flags of rows, then what requests accept, as bits.
+template <class T, class Backend>
+std::vector<std::uint32_t> read_verify(Backend& b, const bi::verify_args<T>& a) {
+  std::vector<std::uint32_t> out;
+  for (const std::int32_t t : b.read(a.sample.token)) out.push_back(static_cast<std::uint32_t>(t));
+  for (const float x : b.read(a.sample.logprob)) out.push_back(bi::bits_of(x));
+  for (const std::uint32_t f : b.read(a.sample.flags)) out.push_back(f);
+  for (const std::int32_t n : b.read(a.accepted)) out.push_back(static_cast<std::uint32_t>(n));
+  return out;
+}
+template <class T, class Backend>
+std::vector<std::uint32_t> run_verify(Backend& b, const matrix_case& c, std::int64_t requests, std::uint64_t seed = 1) {
+  const auto a = make_verify_args<T>(b, c, make_verify_data<T>(c, requests, seed));
+  b.run(verify_op{}, a);
+  return read_verify(b, a);
 }
 
 struct bytes_case {

@@ -16,6 +16,7 @@
   BI_INSTANTIATE_KV_APPEND(T, bi::contract::rms_norm_hf_draft, bi::contract::rope_draft);       \
   BI_INSTANTIATE_KV_APPEND(T, bi::contract::rms_norm_one_plus_draft, bi::contract::rope_draft); \
   BI_INSTANTIATE_SAMPLE(T, bi::contract::sample_draft);                                         \
+  BI_INSTANTIATE_VERIFY(T, bi::contract::sample_draft);                                         \
   BI_INSTANTIATE_DIGEST_KV(T, bi::contract::digest_draft)
 
 TOKENS_OF(bi::bf16);

@@ -647,6 +647,189 @@ TEST_CASE("sample: 50 replays with changed parameters and logits", "[gpu]") {
   gpu.clear();
 }
 
+// ---- verify
+
+TEST_CASE("verify: tokens and accepted drafts equal the reference's", "[gpu]") {
+  std::int64_t outputs = 0;
+  for_types([&](auto type) {
+    using T = decltype(type);
+    std::uint64_t seed = 1;
+    const auto run = [&](const matrix_case& c, std::int64_t requests) {
+      outputs += compare(to_string(c) + ",requests=" + std::to_string(requests),
+                         [&](auto& b) { return test::run_verify<T>(b, c, requests, seed); });
+      ++seed;
+    };
+    for (const values kind : test::all_values) {
+      run({2300, 60, kind}, 500);
+      run({300, 203, kind, 5, 1}, 3);
+      run({69, 9001, kind, 0, 3}, 20);
+    }
+    run({0, 9, values::normal}, 5);
+    run({5, 9, values::normal}, 0);
+    run({40, 1, values::normal}, 9);
+  });
+  CHECK(outputs >= 100000);
+}
+
+TEST_CASE("verify: requests of every length, whole and cut at every draft", "[gpu]") {
+  // Request n has n rows; in turn it is accepted whole, or its last or some other draft is refused.
+  constexpr std::int64_t most = 100;
+  const matrix_case c{most * (most + 1) / 2, 50, values::normal};
+  for (int round = 0; round < 3; ++round) {
+    auto d = test::make_verify_data<float>(c, 1, 3);
+    for (bi::sample_params& p : d.params) p.temperature = 1.0f, p.top_p = 1.0f;  // every row has a token
+    bi::sample_args<float> s;
+    s.logits = d.logits.data(), s.params = d.params.data(), s.rows = c.rows, s.vocab = c.cols, s.token = d.draft.data();
+    REQUIRE(bi::describe(bi::reference::sample(s)) == "ok");
+    d.start = {0};
+    std::vector<std::int32_t> expected;
+    for (std::int32_t n = 0; n <= most; ++n) {
+      const std::int32_t begin = d.start.back(), wrong = round == 0 ? n : round == 1 ? n - 1 : n * 7 / 10;
+      d.start.push_back(begin + n);
+      if (wrong >= 0 && wrong < n) d.draft[static_cast<std::size_t>(begin + wrong)] ^= 1;
+      expected.push_back(wrong < 0 ? 0 : wrong);
+    }
+    test::gpu_backend gpu;
+    const auto a = test::make_verify_args<float>(gpu, c, d);
+    gpu.run(test::verify_op{}, a);
+    CHECK(test::difference(gpu.read(a.accepted), expected) == "");
+    gpu.clear();
+  }
+}
+
+TEST_CASE("verify: a request alone equals the request in batches of 1..257", "[gpu]") {
+  constexpr std::int64_t most = 257, longest = 8, vocab = 203, width = 1 + 3 * longest;
+  test::generator g(1);
+  std::vector<std::int32_t> start = {0};
+  for (std::int64_t i = 0; i < most; ++i)
+    start.push_back(start.back() + static_cast<std::int32_t>(g.below(longest + 1)));
+  const matrix_case c{start.back(), vocab, values::normal};
+  const auto d = test::make_verify_data<bf16>(c, 1, 2);
+  test::gpu_backend gpu;
+  const auto all = test::make_verify_args<bf16>(gpu, c, d);
+  std::int32_t* accepted = gpu.output<std::int32_t>(most);
+  std::int32_t* device_start = gpu.output<std::int32_t>(most + 1);
+  const bi::sample_params* params = all.sample.params;
+  // Requests [first, first + n): what each accepts, then its rows' outputs; `ahead` rows of nobody lie before them.
+  const auto batch = [&](std::int64_t first, std::int64_t n) {
+    const std::int64_t ahead =
+        first < 3 ? 0 : start[static_cast<std::size_t>(first)] - start[static_cast<std::size_t>(first - 3)];
+    const std::int64_t begin = start[static_cast<std::size_t>(first)] - ahead;
+    auto a = all;
+    std::vector<std::int32_t> s;
+    for (std::int64_t i = first; i <= first + n; ++i)
+      s.push_back(start[static_cast<std::size_t>(i)] - static_cast<std::int32_t>(begin));
+    gpu.write(device_start, s);
+    a.sample.logits += begin * vocab;
+    a.sample.params = params + begin;
+    a.sample.rows = s.back();
+    a.draft += begin;
+    a.start = device_start, a.accepted = accepted, a.requests = n;
+    gpu.run(test::verify_op{}, a);
+    const auto count = gpu.read(accepted), token = gpu.read(a.sample.token);
+    const auto logprob = gpu.read(a.sample.logprob);
+    const auto flags = gpu.read(a.sample.flags);
+    std::vector<std::uint32_t> out;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+      const std::size_t end = out.size() + width;
+      out.push_back(static_cast<std::uint32_t>(count[i]));
+      for (auto r = static_cast<std::size_t>(s[i]); r < static_cast<std::size_t>(s[i + 1]); ++r) {
+        out.push_back(static_cast<std::uint32_t>(token[r]));
+        out.push_back(bi::bits_of(logprob[r]));
+        out.push_back(flags[r]);
+      }
+      out.resize(end, 0);
+    }
+    return out;
+  };
+  const auto alone = check_batches<std::uint32_t>(most, width, batch);
+  // Control: ordinals that count the batch's rows give other tokens, so other drafts are accepted.
+  auto by_row = d.params;
+  for (std::size_t r = 0; r < by_row.size(); ++r) by_row[r].ordinal = static_cast<std::uint32_t>(r);
+  params = gpu.input(by_row);
+  const auto other = batch(0, most);
+  std::int64_t differ = 0;
+  for (std::size_t i = 0; i < alone.size(); i += width) differ += alone[i] != other[i] ? 1 : 0;
+  CHECK(differ > 20);
+  gpu.clear();
+}
+
+TEST_CASE("verify: 50 replays with changed logits, drafts and requests", "[gpu]") {
+  const matrix_case c{90, 500, values::normal};
+  const std::int64_t requests = 21;
+  test::gpu_backend gpu;
+  const auto d = test::make_verify_data<fp16>(c, requests, 1);
+  auto a = test::make_verify_args<fp16>(gpu, c, d);
+  fp16* logits = gpu.input(d.logits);
+  bi::sample_params* params = gpu.input(d.params);
+  std::int32_t *draft = gpu.input(d.draft), *start = gpu.input(d.start);
+  a.sample.logits = logits, a.sample.params = params, a.draft = draft, a.start = start;
+  replayed graph(gpu, [&](bi::cuda_stream stream) { return bi::verify(a, stream); });
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    matrix_case changed = c;
+    changed.kind = test::all_values[i % 6];
+    const auto now = test::make_verify_data<fp16>(changed, requests, 100 + i);
+    gpu.write(logits, now.logits);
+    gpu.write(params, now.params);
+    gpu.write(draft, now.draft);
+    gpu.write(start, now.start);
+    gpu.poison(a.sample.token, c.rows);
+    gpu.poison(a.sample.logprob, c.rows);
+    gpu.poison(a.sample.flags, c.rows);
+    gpu.poison(a.accepted, requests);
+    graph();
+    test::host_backend host;
+    const auto h = test::make_verify_args<fp16>(host, changed, now);
+    host.run(test::verify_op{}, h);
+    REQUIRE(test::difference(test::read_verify(gpu, a), test::read_verify(host, h)) == "");
+  }
+  gpu.clear();
+}
+
+TEST_CASE("verify: requests that start puts outside the rows accept nothing, the others what is theirs", "[gpu]") {
+  const matrix_case c{40, 100, values::normal};
+  auto d = test::make_verify_data<bf16>(c, 1, 5);
+  for (bi::sample_params& p : d.params) p.temperature = 1.0f, p.top_p = 1.0f;
+  bi::sample_args<bf16> s;
+  s.logits = d.logits.data(), s.params = d.params.data(), s.rows = c.rows, s.vocab = c.cols, s.token = d.draft.data();
+  REQUIRE(bi::describe(bi::reference::sample(s)) == "ok");  // every draft is right
+  d.start = {0, 7, 41, -1, 3, 40, 40, 9, 12, 0x7fffffff, -0x7fffffff - 1, 5};
+  test::gpu_backend gpu;
+  const auto a = test::make_verify_args<bf16>(gpu, c, d);
+  gpu.run(test::verify_op{}, a);
+  CHECK(gpu.read(a.accepted) == std::vector<std::int32_t>{7, 0, 0, 0, 37, 0, 0, 3, 0, 0, 0});
+  CHECK(test::difference(gpu.read(a.sample.token), d.draft) == "");
+  gpu.clear();
+}
+
+TEST_CASE("verify: bad input launches nothing", "[gpu]") {
+  const matrix_case c{6, 50, values::normal};
+  test::gpu_backend gpu;
+  const auto good = test::make_verify_args<bf16>(gpu, c, test::make_verify_data<bf16>(c, 3, 7));
+  const auto says = [&](auto change) {
+    auto a = good;
+    change(a);
+    const bi::status st = bi::verify(a, gpu.stream());
+    CHECK(bi::describe(st) == bi::describe(check(a)));
+    return bi::describe(st);
+  };
+  CHECK(says([](auto& a) { a.sample.rows = -1; }) == "verify: rows = -1 must be at least 0");
+  CHECK(says([](auto& a) { a.sample.vocab = 0; }) == "verify: vocab = 0 must be at least 1");
+  CHECK(says([](auto& a) { a.sample.token = nullptr; }) == "verify: token is null");
+  CHECK(says([](auto& a) { a.requests = -2; }) == "verify: requests = -2 must be at least 0");
+  CHECK(says([](auto& a) { a.draft = nullptr; }) == "verify: draft is null");
+  CHECK(says([](auto& a) { a.start = nullptr; }) == "verify: start is null");
+  CHECK(says([](auto& a) { a.accepted = nullptr; }) == "verify: accepted is null");
+  CHECK(says([](auto& a) { a.accepted = const_cast<std::int32_t*>(a.draft); }) == "verify: accepted overlaps draft");
+  CHECK(says([](auto& a) { a.draft = a.sample.token; }) == "verify: token overlaps draft");
+  CHECK(says([](auto& a) { a.sample.flags = reinterpret_cast<std::uint32_t*>(const_cast<std::int32_t*>(a.draft)); }) ==
+        "verify: flags overlaps draft");
+  CHECK(says([](auto& a) { a.sample.rows = 0, a.requests = 0, a.start = nullptr; }) == "ok");
+  CHECK(test::difference(gpu.read(good.sample.token), test::poisoned<std::int32_t>(c.rows)) == "");
+  CHECK(test::difference(gpu.read(good.accepted), test::poisoned<std::int32_t>(3)) == "");
+  gpu.clear();
+}
+
 // ---- digests
 
 TEST_CASE("digest_rows: equals the reference's at every alignment and length", "[gpu]") {

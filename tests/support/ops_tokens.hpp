@@ -100,6 +100,16 @@ struct sample_op {
     return bi::sample(a, stream);
   }
 };
+struct verify_op {
+  template <class T>
+  static bi::status reference(const bi::verify_args<T>& a) {
+    return bi::reference::verify(a);
+  }
+  template <class T>
+  static bi::status gpu(const bi::verify_args<T>& a, bi::workspace, bi::cuda_stream stream) {
+    return bi::verify(a, stream);
+  }
+};
 struct digest_rows_op {
   static bi::status reference(const bi::digest_rows_args& a) { return bi::reference::digest_rows(a); }
   static bi::status gpu(const bi::digest_rows_args& a, bi::workspace, bi::cuda_stream stream) {

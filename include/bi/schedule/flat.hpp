@@ -13,7 +13,7 @@ namespace schedule {
 
 // How independent items are spread over the GPU: a thread each, dealt out round after round. No field changes a bit.
 struct flat_schedule {
-  int threads = 256;        // of a thread block
+  int threads = 256;        // of a thread block: a multiple of 32, at most 256
   std::int64_t blocks = 0;  // 0: nothing to do
 
   friend constexpr bool operator==(const flat_schedule& a, const flat_schedule& b) {
