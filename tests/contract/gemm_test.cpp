@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <set>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "bi/reference/fp_env.hpp"
@@ -15,6 +16,11 @@
 namespace c = bi::contract;
 
 namespace {
+
+template <bool Bias, bool Residual>
+struct steps {
+  static constexpr bool has_bias = Bias, has_residual = Residual;
+};
 
 // Numbers of the contract: a change here is a change of results.
 static_assert(c::default_slices(2048, 4096) == 1 && c::default_slices(2047, 4096) == 2);
@@ -139,6 +145,21 @@ TEST_CASE("absent epilogue steps are skipped", "[gemm]") {
   // A residual is added to the rounded value, and rounds again.
   CHECK(c::gemm_add_residual(c::gemm_output<bi::bf16>(0x1.01p0f, 1.0f), bi::bf16{0x3780}).bits == 0x3f80);
   CHECK(bi::bits_of(c::gemm_add_residual(0x1.01p0f, bi::bf16{0x3780})) == bi::bits_of(0x1.0101p0f));
+
+  // The whole sequence reads only what the epilogue has.
+  const bi::bf16 *none = nullptr, small{0x3780}, one{0x3f80};
+  const auto outputs = [](auto epilogue, float acc, float alpha, const bi::bf16* bias, const bi::bf16* residual) {
+    using epilogue_type = decltype(epilogue);
+    return std::pair(c::gemm_epilogue<epilogue_type, bi::bf16>(acc, alpha, bias, residual).bits,
+                     bi::bits_of(c::gemm_epilogue<epilogue_type, float>(acc, alpha, bias, residual)));
+  };
+  CHECK(outputs(steps<false, false>{}, minus_zero, 1.0f, none, none) == std::pair(std::uint16_t{0x8000}, 0x80000000u));
+  CHECK(outputs(steps<true, false>{}, 0x1.01p1f, 0.5f, &small, none) ==
+        std::pair(std::uint16_t{0x3f81}, bi::bits_of(0x1.0101p0f)));
+  CHECK(outputs(steps<false, true>{}, 0x1.01p1f, 0.5f, none, &small) ==
+        std::pair(std::uint16_t{0x3f80}, bi::bits_of(0x1.0101p0f)));
+  CHECK(outputs(steps<true, true>{}, 0x1.01p1f, 0.5f, &small, &one) ==
+        std::pair(std::uint16_t{0x4000}, bi::bits_of(0x1.00808p1f)));
 }
 
 }  // namespace

@@ -151,6 +151,20 @@ BI_HD Out gemm_silu_gate(Out gate, Out up) {
   return activation_draft::silu_mul(gate, up);
 }
 
+// The epilogue up to the gate. `bias` points to this column's, `residual` to this element's value, and neither is read
+// unless the epilogue has one.
+template <class Epilogue, class Out, class T>
+BI_HD Out gemm_epilogue(float acc, float alpha, const T* bias, const T* residual) {
+  Out value{};
+  if constexpr (Epilogue::has_bias) {
+    value = gemm_output<Out>(acc, alpha, *bias);
+  } else {
+    value = gemm_output<Out>(acc, alpha);
+  }
+  if constexpr (Epilogue::has_residual) value = gemm_add_residual(value, *residual);
+  return value;
+}
+
 // ---- fp32
 
 // One fma chain in ascending k from +0 a slice of 1024, slices added left to right: ((s0 + s1) + s2) + ...

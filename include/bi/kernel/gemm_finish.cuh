@@ -33,14 +33,8 @@ BI_D Out gemm_finish_value(const gemm_finish_params<T, Out>& p, std::int64_t row
     root[r] = r < p.ranks ? p.partial[r * p.partial_rank_stride + row * p.ldp + col] : 0.0f;
   }
   const float acc = contract::combine_slices(root, p.ranks);
-  Out y;
-  if constexpr (Epilogue::has_bias) {
-    y = contract::gemm_output<Out>(acc, p.alpha, p.bias[col]);
-  } else {
-    y = contract::gemm_output<Out>(acc, p.alpha);
-  }
-  if constexpr (Epilogue::has_residual) y = contract::gemm_add_residual(y, p.residual[row * p.ldr + col]);
-  return y;
+  return contract::gemm_epilogue<Epilogue, Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
+                                                Epilogue::has_residual ? p.residual + row * p.ldr + col : nullptr);
 }
 
 inline constexpr int gemm_finish_threads = 256;

@@ -34,14 +34,8 @@ struct gemm_params {
 template <class Epilogue, class T, class Out>
 BI_D Out gemm_mma_value(const gemm_params<T, Out>& p, const T* residual, std::int64_t row, std::int64_t col,
                         float acc) {
-  Out y;
-  if constexpr (Epilogue::has_bias) {
-    y = contract::gemm_output<Out>(acc, p.alpha, p.bias[col]);
-  } else {
-    y = contract::gemm_output<Out>(acc, p.alpha);
-  }
-  if constexpr (Epilogue::has_residual) y = contract::gemm_add_residual(y, residual[row * p.ldr + col]);
-  return y;
+  return contract::gemm_epilogue<Epilogue, Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
+                                                Epilogue::has_residual ? residual + row * p.ldr + col : nullptr);
 }
 
 // Outputs (row, col) and (row, col + 1), col even.

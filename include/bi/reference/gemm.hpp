@@ -27,13 +27,9 @@ void write_outputs(const float* root, std::int64_t first, int columns, float alp
   Out gate{};
   for (int j = 0; j < columns; ++j) {
     const std::int64_t column = first + j;
-    Out value;
-    if constexpr (Epilogue::has_bias) {
-      value = contract::gemm_output<Out>(root[j], alpha, bias[column]);
-    } else {
-      value = contract::gemm_output<Out>(root[j], alpha);
-    }
-    if constexpr (Epilogue::has_residual) value = contract::gemm_add_residual(value, residual[column]);
+    const Out value =
+        contract::gemm_epilogue<Epilogue, Out>(root[j], alpha, Epilogue::has_bias ? bias + column : nullptr,
+                                               Epilogue::has_residual ? residual + column : nullptr);
     if constexpr (!Epilogue::has_gate) {
       d[column] = value;
     } else if (j % 2 == 0) {
