@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "bi/reference/layer_norm.hpp"
@@ -12,41 +11,20 @@
 
 namespace ref = bi::reference;
 using bi::error;
+using test::bad_row;
+using test::byte_after;
+using test::require_complaints;
 using T = bi::bf16;
 
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 61;
 
-template <class P>
-P* byte_after(P* p) {
-  return reinterpret_cast<P*>(reinterpret_cast<std::uintptr_t>(p) + 1);
-}
-
 // Every operand lies in one buffer, 64 elements apart: 4 rows of 8, 10 apart, take 38.
 struct buffer {
   std::vector<T> data = test::random_vector<T>(6 * 64, test::values::normal, 1);
   T* operator[](int i) { return data.data() + 64 * i; }
 };
-
-template <class Args>
-struct bad_row {
-  std::function<void(Args&)> spoil;
-  test::complaint expected;
-};
-
-// `run` must complain as the table says and leave the buffer as it was.
-template <class Args, std::size_t N, class Run>
-void require_complaints(const Args& good, const bad_row<Args> (&rows)[N], const std::vector<T>& data, Run run) {
-  const auto untouched = data;
-  for (std::size_t i = 0; i < N; ++i) {
-    Args a = good;
-    rows[i].spoil(a);
-    INFO("row " << i);
-    REQUIRE(test::other_than(rows[i].expected, run(a)) == "");
-    REQUIRE(test::difference(data, untouched) == "");
-  }
-}
 
 }  // namespace
 

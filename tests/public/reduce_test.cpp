@@ -3,7 +3,7 @@
 #include "bi/reduce.hpp"
 
 #include <cstdint>
-#include <functional>
+#include <string>
 #include <vector>
 
 #include "bi/reference/reduce.hpp"
@@ -13,15 +13,12 @@
 
 namespace ref = bi::reference;
 using bi::error;
+using test::bad_row;
+using test::byte_after;
 
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 61;
-
-template <class T>
-T* byte_after(T* p) {
-  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + 1);
-}
 
 }  // namespace
 
@@ -41,11 +38,7 @@ TEST_CASE("reduce: bad input", "[public][reduce]") {
     return a;
   }();
   auto* x_as_out = reinterpret_cast<float*>(x.data());
-  struct row {
-    std::function<void(args&)> spoil;
-    test::complaint expected;
-  };
-  const row rows[] = {
+  const bad_row<args> rows[] = {
       {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
       {[](args& a) { a.cols = -5; }, {error::too_small, "cols", -5}},
       {[](args& a) { a.rows = INT64_MIN; }, {error::too_small, "rows", INT64_MIN}},
@@ -68,7 +61,7 @@ TEST_CASE("reduce: bad input", "[public][reduce]") {
       {[](args& a) { a.rows = 0, a.cols = -1; }, {error::too_small, "cols", -1}},
       {[](args& a) { a.rows = 0, a.x_stride = 3; }, {error::too_small, "x_stride", 3}},
   };
-  for (const row& r : rows) {
+  for (const bad_row<args>& r : rows) {
     args a = good;
     r.spoil(a);
     INFO("row " << (&r - rows));
@@ -119,11 +112,7 @@ TEST_CASE("argmax, argmin: bad input", "[public][reduce]") {
     a.index = index.data();
     return a;
   }();
-  struct row {
-    std::function<void(args&)> spoil;
-    test::complaint expected;
-  };
-  const row rows[] = {
+  const bad_row<args> rows[] = {
       {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
       {[](args& a) { a.cols = 0; }, {error::too_small, "cols", 0}},
       {[](args& a) { a.cols = -5; }, {error::too_small, "cols", -5}},
@@ -139,7 +128,7 @@ TEST_CASE("argmax, argmin: bad input", "[public][reduce]") {
       {[](args& a) { a.index = byte_after(a.index); }, {error::misaligned, "index"}},
       {[&](args& a) { a.index = reinterpret_cast<std::int64_t*>(x.data()); }, {error::overlap, "index", 0}},
   };
-  for (const row& r : rows) {
+  for (const bad_row<args>& r : rows) {
     args a = good;
     r.spoil(a);
     INFO("row " << (&r - rows));

@@ -3,8 +3,6 @@
 #include "bi/sample.hpp"
 
 #include <cstdint>
-#include <functional>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -15,35 +13,14 @@
 
 namespace ref = bi::reference;
 using bi::error;
+using test::bad_row;
+using test::byte_after;
+using test::require_complaints;
 using T = bi::bf16;
 
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 61;
-
-template <class P>
-P* byte_after(P* p) {
-  return reinterpret_cast<P*>(reinterpret_cast<std::uintptr_t>(p) + 1);
-}
-
-template <class Args>
-struct bad_row {
-  std::function<void(Args&)> spoil;
-  test::complaint expected;
-};
-
-// `run` must complain as the table says and leave the memory as it was.
-template <class Args, std::size_t N, class Data, class Run>
-void require_complaints(const Args& good, const bad_row<Args> (&rows)[N], const std::vector<Data>& data, Run run) {
-  const auto untouched = data;
-  for (std::size_t i = 0; i < N; ++i) {
-    Args a = good;
-    rows[i].spoil(a);
-    INFO("row " << i);
-    REQUIRE(test::other_than(rows[i].expected, run(a)) == "");
-    REQUIRE(test::difference(data, untouched) == "");
-  }
-}
 
 static_assert(std::is_same_v<bi::status, decltype(bi::sample(bi::sample_args<T>{}, bi::cuda_stream{}))>);
 static_assert(std::is_trivially_copyable_v<bi::sample_params> && sizeof(bi::sample_params) == 40);

@@ -3,7 +3,7 @@
 #include "bi/softmax.hpp"
 
 #include <cstdint>
-#include <functional>
+#include <string>
 #include <vector>
 
 #include "bi/reference/softmax.hpp"
@@ -13,15 +13,12 @@
 
 namespace ref = bi::reference;
 using bi::error;
+using test::bad_row;
+using test::byte_after;
 
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 61;
-
-template <class T>
-T* byte_after(T* p) {
-  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(p) + 1);
-}
 
 }  // namespace
 
@@ -37,11 +34,7 @@ TEST_CASE("softmax, log_softmax: bad input", "[public][softmax]") {
   good.rows = 4;
   good.cols = 8;
   good.out = out.data();
-  struct row {
-    std::function<void(args&)> spoil;
-    test::complaint expected;
-  };
-  const row rows[] = {
+  const bad_row<args> rows[] = {
       {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
       {[](args& a) { a.cols = -2; }, {error::too_small, "cols", -2}},
       {[](args& a) { a.x_stride = 7; }, {error::too_small, "x_stride", 7}},
@@ -59,7 +52,7 @@ TEST_CASE("softmax, log_softmax: bad input", "[public][softmax]") {
       {[](args& a) { a.rows = 0, a.cols = -1; }, {error::too_small, "cols", -1}},
       {[](args& a) { a.cols = 0, a.rows = -1; }, {error::too_small, "rows", -1}},
   };
-  for (const row& r : rows) {
+  for (const bad_row<args>& r : rows) {
     args a = good;
     r.spoil(a);
     INFO("row " << (&r - rows));
@@ -95,11 +88,7 @@ TEST_CASE("logsumexp: bad input", "[public][softmax]") {
   good.rows = 4;
   good.cols = 8;
   good.out = out.data();
-  struct row {
-    std::function<void(args&)> spoil;
-    test::complaint expected;
-  };
-  const row rows[] = {
+  const bad_row<args> rows[] = {
       {[](args& a) { a.rows = -1; }, {error::too_small, "rows", -1}},
       {[](args& a) { a.cols = -2; }, {error::too_small, "cols", -2}},
       {[](args& a) { a.x_stride = 7; }, {error::too_small, "x_stride", 7}},
@@ -113,7 +102,7 @@ TEST_CASE("logsumexp: bad input", "[public][softmax]") {
       {[&](args& a) { a.out = x.data() + 37; }, {error::overlap, "out"}},
       {[](args& a) { a.rows = 0, a.x_stride = 1; }, {error::too_small, "x_stride", 1}},
   };
-  for (const row& r : rows) {
+  for (const bad_row<args>& r : rows) {
     args a = good;
     r.spoil(a);
     INFO("row " << (&r - rows));
