@@ -269,8 +269,8 @@ TEST_CASE("digest_kv: every bit and the order of tokens show", "[reference][dige
 
 TEST_CASE("digest_kv: views that don't hold the run are refused", "[reference][digest]") {
   const filled_cache<bf16> c(20, 4, 1, 4, false, 6);
-  const auto refused = [&](const bi::kv_view& view, std::int32_t first, std::int32_t count, const char* argument,
-                           std::int64_t value, std::int64_t position) {
+  const auto refused = [&](const bi::kv_view& view, std::int32_t first, std::int32_t count, error code,
+                           const char* argument, std::int64_t value, std::int64_t bound, std::int64_t position) {
     const std::vector<std::int32_t> firsts = {0, first}, counts = {1, count};
     std::vector<std::uint64_t> out = {7, 7};
     auto a = c.args();
@@ -281,31 +281,44 @@ TEST_CASE("digest_kv: views that don't hold the run are refused", "[reference][d
     a.out = out.data();
     const bi::status st = ref::digest_kv(a);
     INFO(bi::describe(st));
-    REQUIRE(st.code == error::index_out_of_range);
+    REQUIRE(st.code == code);
+    REQUIRE(std::string(st.operation) == "digest_kv");
     REQUIRE(std::string(st.argument) == argument);
     REQUIRE(st.value == value);
+    REQUIRE(st.bound == bound);
     REQUIRE(st.position == position);
     REQUIRE(out == std::vector<std::uint64_t>{7, 7});
   };
+  const error small = error::too_small, large = error::too_large, outside = error::index_out_of_range;
+  const std::int64_t num_pages = c.cache.num_pages, slots = num_pages * c.cache.page_size;  // 8 and 32
   const std::vector<std::int32_t> pages = {0, 1, 2, 0, 8, -1}, start = {0, 3, 6};
   for (const bool csr : {false, true}) {
     const bi::kv_view view =
         csr ? bi::kv_view(bi::page_csr{pages.data(), start.data()}) : bi::kv_view(bi::page_table{pages.data(), 3});
-    refused(view, -1, 2, "first", -1, 1);
-    refused(view, 0, 13, "count", 12, 1);
-    refused(view, 2147483647, 2147483647, "count", 4294967293, 1);
-    refused(view, 4, 1, "view.pages", 8, 4);
-    refused(view, 8, 1, "view.pages", -1, 5);
+    refused(view, -1, 2, small, "first", -1, 0, 1);
+    refused(view, 0, 13, large, "first + count", 13, 12, 1);
+    refused(view, 2147483647, 2147483647, large, "first + count", 4294967294, 12, 1);
+    refused(view, 4, 1, outside, "view.pages", 8, num_pages, 4);
+    refused(view, 8, 1, outside, "view.pages", -1, num_pages, 5);
   }
+  const std::vector<std::int32_t> negative = {-1, 3, 6}, falling = {0, 6, 3};
+  refused(bi::page_csr{pages.data(), negative.data()}, 0, 1, small, "view.start", -1, 0, 0);
+  refused(bi::page_csr{pages.data(), falling.data()}, 0, 0, small, "view.start", 3, 6, 2);
+
   const std::vector<bi::kv_run> runs = {{0, 5}, {3, 2}, {30, 3}, {-1, 1}, {2, -1}};
   const std::vector<std::int32_t> run_start = {0, 1, 5};
   const bi::run_list list{runs.data(), run_start.data()};
-  refused(list, -5, 2, "first", -5, 1);
-  refused(list, 2, 3, "view.runs", 32, 2);  // slots 30, 31, 32 of 32
-  refused(list, 5, 1, "view.runs", -1, 3);
-  refused(list, 6, 1, "view.runs", -1, 4);
+  refused(list, -5, 2, small, "first", -5, 0, 1);
+  refused(list, 2, 3, outside, "view.runs.slot", 32, slots, 2);  // slots 30, 31, 32 of 32
+  refused(list, 5, 1, outside, "view.runs.slot", -1, slots, 3);
+  refused(list, 6, 1, small, "view.runs.length", -1, 0, 4);
   const std::vector<std::int32_t> shorter = {0, 1, 3};
-  refused(bi::run_list{runs.data(), shorter.data()}, 2, 4, "view.runs", 32, 2);
-  const std::vector<std::int32_t> two = {0, 1, 2};
-  refused(bi::run_list{runs.data(), two.data()}, 1, 2, "count", 2, 1);
+  refused(bi::run_list{runs.data(), shorter.data()}, 2, 4, outside, "view.runs.slot", 32, slots, 2);
+  const std::vector<std::int32_t> two = {0, 1, 2}, back = {1, 0, 2};
+  refused(bi::run_list{runs.data(), two.data()}, 1, 2, large, "first + count", 3, 2, 1);
+  refused(bi::run_list{runs.data(), back.data()}, 0, 1, small, "view.start", 0, 1, 1);
+
+  auto nothing = c.args();  // no request: no array is read
+  nothing.view = bi::page_csr{};
+  REQUIRE(ref::digest_kv(nothing));
 }
