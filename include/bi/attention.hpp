@@ -60,8 +60,8 @@ struct BI_TYPE attention_args {
   const T* q = nullptr;             // [rows, heads_q, head_dim], normalised and rotated
   std::int64_t q_token_stride = 0;  // elements; 0: heads_q * q_head_stride
   std::int64_t q_head_stride = 0;   // elements; 0: head_dim. Either stride may be the larger one
-  paged_cache<const T> cache;
-  kv_view view;
+  paged_cache<const T> cache{};
+  kv_view view{};
   const std::int32_t* len = nullptr;  // [requests] tokens in each view, the new ones included; 0: padding
   const std::int32_t* q_start =
       nullptr;  // [requests + 1] first row of each request, not decreasing; null: one row each
@@ -74,7 +74,7 @@ struct BI_TYPE attention_args {
   const float* sink = nullptr;     // reserved: must be null
   const float* k_scale = nullptr;  // reserved for fp8 caches: must be null
   const float* v_scale = nullptr;
-  attention_limits limits;
+  attention_limits limits{};
   float* lse = nullptr;               // [rows, heads_q] natural log-sum-exp of the scaled scores, optional
   std::int64_t lse_token_stride = 0;  // elements; 0: heads_q
   T* out = nullptr;                   // [rows, heads_q, head_dim]

@@ -31,8 +31,8 @@ struct BI_TYPE digest_rows_args {
 // none of the cache's, so the digest is wrong.
 template <class T>
 struct BI_TYPE digest_kv_args {
-  paged_cache<const T> cache;
-  kv_view view;
+  paged_cache<const T> cache{};
+  kv_view view{};
   const std::int32_t* first = nullptr;  // [requests], null: 0
   const std::int32_t* count = nullptr;  // [requests]
   std::int64_t requests = 0;

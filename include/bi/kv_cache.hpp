@@ -108,7 +108,7 @@ struct BI_TYPE kv_view {
 // k and v must not overlap the cache.
 template <class T>
 struct BI_TYPE kv_append_args {
-  paged_cache<T> cache;
+  paged_cache<T> cache{};
   const T* k = nullptr;             // [tokens, heads, head_dim]
   std::int64_t k_token_stride = 0;  // elements, 0: heads * k_head_stride
   std::int64_t k_head_stride = 0;   // 0: head_dim
@@ -120,7 +120,7 @@ struct BI_TYPE kv_append_args {
   const T* norm_weight = nullptr;          // [head_dim], null: no norm
   float norm_eps = 1e-6f;                  // finite, >= 0
   const std::int32_t* position = nullptr;  // [tokens], required with a table
-  rope_table table;                        // cos == nullptr: no rotation
+  rope_table table{};                      // cos == nullptr: no rotation
 };
 
 template <class T>

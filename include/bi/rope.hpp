@@ -31,7 +31,7 @@ struct BI_TYPE rope_args {
   std::int64_t x_token_stride = 0;         // elements, 0: heads * x_head_stride
   std::int64_t x_head_stride = 0;          // elements, 0: head_dim
   const std::int32_t* position = nullptr;  // [tokens]
-  rope_table table;
+  rope_table table{};
   std::int64_t tokens = 0;
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;

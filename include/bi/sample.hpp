@@ -52,7 +52,7 @@ struct BI_TYPE sample_args {
 // (it is missing where the last row had a proposal and all were accepted).
 template <class T>
 struct BI_TYPE verify_args {
-  sample_args<T> sample;
+  sample_args<T> sample{};
   const std::int32_t* draft = nullptr;  // [rows]
   const std::int32_t* start = nullptr;  // [requests + 1] first row of each request, not decreasing
   std::int64_t requests = 0;

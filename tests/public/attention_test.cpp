@@ -230,6 +230,7 @@ const std::vector<bad_input>& bad_arrays() {
 }  // namespace
 
 static_assert(std::is_trivially_copyable_v<args>);
+static_assert(args{.q = nullptr}.rows == 0);  // no member without a default
 
 TEST_CASE("attention: bad arguments have exact errors, and nothing is written", "[public][attention]") {
   CHECK(bad_arguments().size() >= 25);

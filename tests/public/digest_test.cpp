@@ -24,6 +24,7 @@ constexpr std::int64_t huge = std::int64_t{1} << 61;
 
 static_assert(std::is_same_v<bi::status, decltype(bi::digest_rows(bi::digest_rows_args{}, bi::cuda_stream{}))>);
 static_assert(std::is_same_v<bi::status, decltype(bi::digest_kv(bi::digest_kv_args<T>{}, bi::cuda_stream{}))>);
+static_assert(bi::digest_kv_args<T>{.first = nullptr}.requests == 0);  // no member without a default
 
 }  // namespace
 

@@ -23,6 +23,7 @@ namespace {
 constexpr std::int64_t huge = std::int64_t{1} << 61;
 
 static_assert(std::is_same_v<bi::status, decltype(bi::kv_append(bi::kv_append_args<T>{}, bi::cuda_stream{}))>);
+static_assert(bi::kv_append_args<T>{.k = nullptr}.tokens == 0);  // no member without a default
 
 }  // namespace
 

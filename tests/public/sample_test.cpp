@@ -24,6 +24,7 @@ constexpr std::int64_t huge = std::int64_t{1} << 61;
 
 static_assert(std::is_same_v<bi::status, decltype(bi::sample(bi::sample_args<T>{}, bi::cuda_stream{}))>);
 static_assert(std::is_trivially_copyable_v<bi::sample_params> && sizeof(bi::sample_params) == 40);
+static_assert(bi::verify_args<T>{.draft = nullptr}.requests == 0);  // no member without a default
 
 // All outputs and all inputs lie in one buffer of 32-bit words.
 struct buffer {
