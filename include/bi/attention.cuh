@@ -85,6 +85,21 @@ kernel::attention_params<T> make_attention_params(const attention_args<T>& a) {
   return p;
 }
 
+// At most this many row warps; 2 at head_dim 256 need more shared memory than every architecture has.
+template <int HeadDim>
+inline constexpr int most_row_warps = HeadDim == 256 ? 2 : 4;
+
+// With a given schedule; the arguments have passed check() and leave something to do. one_tile_each asks for requests of
+// at most 16 * row_warps packed rows.
+template <class Contract, int HeadDim, class T>
+status launch_attention(const attention_args<T>& a, const schedule::attention_schedule& s, cuda_stream stream) {
+  kernel::attention_params<T> p = make_attention_params(a);
+  p.batch.tile_rows = 16 * s.row_warps;
+  p.batch.one_tile_each = s.one_tile_each;
+  if (s.row_warps == 1) return attention_mma<Contract, T, HeadDim, 1>(p, s.blocks, stream);
+  return attention_mma<Contract, T, HeadDim, most_row_warps<HeadDim>>(p, s.blocks, stream);
+}
+
 }  // namespace launch_detail
 
 template <class T, int HeadDim, class Contract>
@@ -98,19 +113,16 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   checker c("attention");
   c.supported("limits.head_dim", a.limits.head_dim, a.limits.head_dim == HeadDim, "the HeadDim of bi::attention");
   if (!c.ok() || a.rows == 0 || a.requests == 0) return c.result();
-  kernel::attention_params<T> p = launch_detail::make_attention_params(a);
-  constexpr int most_row_warps = HeadDim == 256 ? 2 : 4;
-  bool fits = true;  // most_row_warps; at head_dim 256 they need more than every architecture has
+  constexpr int most = launch_detail::most_row_warps<HeadDim>;
+  bool fits = true;
   if constexpr (HeadDim == 256) {
-    constexpr std::size_t bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, most_row_warps>);
+    constexpr std::size_t bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, most>);
     if (const status st = launch_detail::has_shared_memory(bytes, fits); !st) return st;
   }
-  const schedule::attention_schedule s = schedule::pick_attention_schedule(
-      a.requests, a.rows, a.limits.max_q_len, p.batch.group, a.limits.heads_kv, fits ? most_row_warps : 1);
-  p.batch.tile_rows = 16 * s.row_warps;
-  p.batch.one_tile_each = s.one_tile_each;
-  if (s.row_warps == 1) return launch_detail::attention_mma<Contract, T, HeadDim, 1>(p, s.blocks, stream);
-  return launch_detail::attention_mma<Contract, T, HeadDim, most_row_warps>(p, s.blocks, stream);
+  const std::int64_t group = a.limits.heads_q / a.limits.heads_kv;
+  const schedule::attention_schedule s = schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len,
+                                                                           group, a.limits.heads_kv, fits ? most : 1);
+  return launch_detail::launch_attention<Contract, HeadDim>(a, s, stream);
 }
 
 BI_NAMESPACE_END

@@ -126,6 +126,7 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
   device::gather_tile<shape::rows, HeadDim, shape::threads>(memory.q, p.q, p.q_aligned, thread, [&](int r) {
     return r < rows.rows ? q + rows.token(r) * p.q_token_stride + rows.head(r) * p.q_head_stride : nullptr;
   });
+  device::cp_async_commit();  // rows that see nothing have no other group, and write their results where q lands
 
   device::attention_state<shape::blocks> state;
   device::attention_reset(state);
@@ -183,9 +184,10 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
       float s[tile / 8][4], rescale[2];
       device::attention_scores<shape::rows, HeadDim>(s, memory.q, row_warp * 16, memory.k, lane);
       // Not end[h] == tile: ptxas 13.0 takes the comparison of a clamped value with its upper bound for true.
-      const std::int32_t tile_begin = t * tile, tile_end = tile_begin + tile;
-      const bool whole = state.lo[0] <= tile_begin && state.lo[1] <= tile_begin && state.see[0] >= tile_end &&
-                         state.see[1] >= tile_end;
+      // The tile's last index, not its end, which may be 2^31.
+      const std::int32_t tile_begin = t * tile, tile_last = tile_begin + (tile - 1);
+      const bool whole = state.lo[0] <= tile_begin && state.lo[1] <= tile_begin && state.see[0] > tile_last &&
+                         state.see[1] > tile_last;
       if (__all_sync(device::full_warp, whole)) {
         device::attention_weigh<Contract, false>(state, s, rescale, scale, begin, end, lane);
       } else {

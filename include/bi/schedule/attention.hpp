@@ -13,7 +13,7 @@ namespace schedule {
 
 // How the rows of attention are spread over the GPU. No field changes a bit.
 struct attention_schedule {
-  int row_warps = 4;           // groups of 16 packed rows in a thread block: 1, 2 or 4
+  int row_warps = 4;           // groups of 16 packed rows in a thread block: 1 or, at head_dim 256, 2, else 4
   bool one_tile_each = false;  // a tile holds all rows of a request and KV head
   std::int64_t blocks = 0;     // thread blocks; tiles are dealt out round after round
 
