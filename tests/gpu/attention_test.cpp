@@ -10,10 +10,33 @@
 
 #include "bi/attention.hpp"
 #include "golden/cases_attention.hpp"
+#include "gpu/support/forced_backend.hpp"
 #include "gpu/support/gpu_backend.hpp"
 #include "support/backend.hpp"
 #include "support/bad_input.hpp"
 #include "support/catch.hpp"
+
+// The launcher that takes a schedule, instantiated in tests/gpu/instantiate_attention.cu.
+BI_NAMESPACE_BEGIN
+namespace launch_detail {
+template <class Contract, int HeadDim, class T>
+status launch_attention(const attention_args<T>&, const schedule::attention_schedule&, cuda_stream);
+}
+BI_NAMESPACE_END
+
+// For forced_backend.
+namespace test {
+template <class T, int HeadDim, class Contract>
+bi::status launch_with(const attention_op<T, HeadDim, Contract>&, const bi::attention_args<T>& a,
+                       const bi::schedule::attention_schedule& s, bi::cuda_stream stream) {
+  return bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, stream);
+}
+template <class T>
+std::string difference(const attention_result<T>& a, const attention_result<T>& b) {
+  const std::string of_out = difference(a.out, b.out);
+  return of_out.empty() ? difference(a.lse, b.lse) : of_out;
+}
+}  // namespace test
 
 using bi::bf16;
 using bi::fp16;
@@ -172,6 +195,36 @@ void check_later_tokens(std::int64_t window) {
   }
 }
 
+// Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
+template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+bool force(const test::manifest_operation& o) {
+  if (o.operation != "attention " + std::to_string(HeadDim) || o.contract != Contract::name) return false;
+  generator g(91);
+  attention_case decode, one_tile, prefill;
+  for (int i = 0; i < 80; ++i) {
+    decode.len.push_back(static_cast<std::int32_t>(i % 20 == 7 ? 700 : g.below(150)));
+    decode.q_len.push_back(1);
+  }
+  decode.heads_q = 8;
+  one_tile.len = {30, 300, 64, 0, 129, 9, 513};
+  one_tile.q_len = {9, 9, 1, 1, 7, 9, 8};
+  one_tile.heads_q = HeadDim == 256 ? 6 : 12;  // 27 or 54 packed rows
+  one_tile.kind = values::hostile;
+  prefill.len = {90, 400, 17, 33, 260};
+  prefill.q_len = {90, 1, 0, 33, 130};
+  prefill.window = 200;
+  prefill.spare_rows = 2;
+  for (attention_case c : {decode, one_tile, prefill}) {
+    c.head_dim = HeadDim;
+    if (Contract::has_soft_cap) c.soft_cap = 20.0f;
+    const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
+    const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 92); };
+    test::host_backend host;
+    test::check_forced(o, test::attention_schedules(HeadDim, packed), test::to_string(c), run(host), run);
+  }
+  return true;
+}
+
 struct enqueued {
   bi::status st;
   std::size_t nodes;
@@ -196,6 +249,52 @@ TEST_CASE("attention: GPU bytes equal the reference's", "[gpu][attention]") {
   SECTION("bf16, 256") { compare_random_cases<bf16, 256>(40, 3000); }
   SECTION("fp16, 128") { compare_random_cases<fp16, 128>(60, 4000); }
   SECTION("bf16, 128, soft cap") { compare_random_cases<bf16, 128, cap>(60, 5000); }
+}
+
+TEST_CASE("attention: every schedule gives the reference's bytes", "[gpu][attention][schedule]") {
+  for (const test::manifest_operation& o : test::attention_operations()) {
+    INFO(o.operation << "/" << o.contract);
+    const bool known = force<bf16, 64>(o) || force<bf16, 128>(o) || force<bf16, 256>(o) || force<fp16, 128>(o) ||
+                       force<bf16, 128, cap>(o);
+    REQUIRE(known);
+  }
+}
+
+TEST_CASE("attention: views of up to 2^31 - 1 tokens", "[gpu][attention]") {
+  // The last tile may end at 2^31. The view is one page of tokens, again and again; a window keeps the work small.
+  constexpr std::int64_t page_size = 8192, pages = (std::int64_t{1} << 31) / page_size;
+  attention_case c;
+  c.len = {page_size};
+  c.q_len = {5};
+  c.heads_q = 2, c.heads_kv = 1, c.head_dim = 64;
+  c.page_size = page_size;
+  c.window = 300;
+  std::vector<bf16> last;
+  for (const view_storage storage : {view_storage::table, view_storage::runs}) {
+    c.storage = storage;
+    auto d = test::make_attention_data<bf16>(c, 95);
+    if (storage == view_storage::table) {
+      d.pages.assign(pages, d.pages[0]);
+      d.max_pages = pages;
+    } else {
+      d.runs.assign(pages, {d.runs[0].slot, page_size});
+      d.start = {0, pages};
+    }
+    for (const std::int32_t below : {1, 2, 3, 62, 63, 64, 65}) {
+      d.len = {static_cast<std::int32_t>(0x80000000u - static_cast<std::uint32_t>(below))};
+      const auto run = [&](auto&& b) {
+        auto a = test::make_attention_args<bf16>(b, c, d);
+        a.limits.max_view = d.len[0];
+        b.run(test::attention_op<bf16, 64>{}, a);
+        return attention_result<bf16>{b.read(a.out), b.read(a.lse)};
+      };
+      INFO("2^31 - " << below << " tokens, storage " << static_cast<int>(storage));
+      const auto got = run(test::gpu_backend{});
+      CHECK(test::difference(got, run(test::host_backend{})) == "");
+      CHECK(test::difference(got.out, last) != "");  // control: one token more is seen
+      last = got.out;
+    }
+  }
 }
 
 TEST_CASE("attention: long views, large groups, many rows", "[gpu][attention]") {
@@ -309,6 +408,31 @@ TEST_CASE("attention: Inf and NaN of tokens that a row does not see do not reach
   check_later_tokens<128>(0);
   check_later_tokens<128>(70);
   check_later_tokens<256>(0);
+}
+
+TEST_CASE("attention: rows that see nothing are +0, whatever q holds", "[gpu][attention]") {
+  // So many that the loads of q are slow: none may land in shared memory after the results.
+  constexpr std::int64_t requests = 20000, heads = 8, dim = 128;
+  test::gpu_backend gpu;
+  bi::attention_args<bf16> a;
+  a.q = gpu.input(std::vector<bf16>(at(requests * heads * dim), bf16{0x7fc1}));
+  a.cache.k = a.cache.v = gpu.output<bf16>(16 * 2 * dim);
+  a.cache.num_pages = 1, a.cache.page_size = 16, a.cache.heads = 2, a.cache.head_dim = dim;
+  a.view = bi::page_table{gpu.input(std::vector<std::int32_t>(at(requests), 0)), 1};
+  a.len = gpu.input(std::vector<std::int32_t>(at(requests), 0));
+  a.requests = a.rows = requests;
+  a.scale = 0.1f;
+  a.limits = {requests, requests, 1, 16, heads, 2, dim};
+  a.out = gpu.output<bf16>(requests * heads * dim);
+  a.lse = gpu.output<float>(requests * heads);
+  const std::vector<bf16> zeros(at(requests * heads * dim), bf16{0});
+  const std::vector<float> nothing(at(requests * heads), bi::neg_inf_f32());
+  for (int i = 0; i < 5; ++i) {
+    gpu.poison(a.out, requests * heads * dim);
+    gpu.run(test::attention_op<bf16, dim>{}, a);
+    REQUIRE(test::difference(gpu.read(a.out), zeros) == "");
+    REQUIRE(test::difference(gpu.read(a.lse), nothing) == "");
+  }
 }
 
 TEST_CASE("attention: out may be q", "[gpu][attention]") {

@@ -24,3 +24,39 @@ TOKENS_OF(bi::fp16);
 TOKENS_OF(float);
 
 BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_draft);
+
+// Those that take a schedule, for tests/gpu/support/forced_tokens.hpp.
+namespace c = bi::contract;
+using bi::cuda_stream;
+using bi::status;
+using bi::schedule::block_schedule;
+using bi::schedule::flat_schedule;
+namespace launch = bi::launch_detail;
+
+#define FORCED_GATE_OF(T, Function)                                                   \
+  template status launch::launch_gate_mul<bi::kernel::Function<c::activation_draft>>( \
+      const char*, const bi::gate_mul_args<T>&, const flat_schedule&, cuda_stream)
+#define FORCED_KV_APPEND_OF(T, Norm)                                                                                \
+  template status launch::launch_kv_append<Norm, c::rope_draft>(const bi::kv_append_args<T>&, const flat_schedule&, \
+                                                                cuda_stream)
+#define FORCED_TOKENS_OF(T)                                                                                           \
+  FORCED_GATE_OF(T, silu_mul_function);                                                                               \
+  FORCED_GATE_OF(T, gelu_mul_function);                                                                               \
+  FORCED_GATE_OF(T, gelu_tanh_mul_function);                                                                          \
+  FORCED_KV_APPEND_OF(T, c::rms_norm_draft);                                                                          \
+  FORCED_KV_APPEND_OF(T, c::rms_norm_hf_draft);                                                                       \
+  FORCED_KV_APPEND_OF(T, c::rms_norm_one_plus_draft);                                                                 \
+  template status launch::launch_add<c::activation_draft>(const bi::add_args<T>&, const flat_schedule&, cuda_stream); \
+  template status launch::launch_embedding(const bi::embedding_args<T>&, const flat_schedule&, cuda_stream);          \
+  template status launch::launch_rope<c::rope_draft>(const bi::rope_args<T>&, const flat_schedule&, cuda_stream);     \
+  template status launch::launch_sample<c::sample_draft>(const char*, const bi::sample_args<T>&,                      \
+                                                         const block_schedule&, cuda_stream);                         \
+  template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const block_schedule&,            \
+                                                         const flat_schedule&, cuda_stream);                          \
+  template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const block_schedule&,      \
+                                                            cuda_stream)
+
+FORCED_TOKENS_OF(bi::bf16);
+FORCED_TOKENS_OF(float);
+template status launch::launch_digest_rows<c::digest_draft>(const bi::digest_rows_args&, const block_schedule&,
+                                                            cuda_stream);

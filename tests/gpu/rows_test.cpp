@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "gpu/support/forced_backend.hpp"
+#include "gpu/support/forced_rows.hpp"
 #include "gpu/support/gpu_backend.hpp"
 #include "support/bad_input.hpp"
 #include "support/catch.hpp"
@@ -108,6 +110,62 @@ struct four_heads_op : test::qk_norm_op<> {
     return a;
   }
 };
+
+// ---- every schedule
+
+// More rows than the largest grid but one, for either kernel; short rows for a thread block each and long ones for a warp.
+std::vector<row_shape> forced_shapes() {
+  return {{1200, 72, values::normal},       {301, 203, values::hostile, 3, 1}, {150, 1160, values::wide},
+          {9, 8200, values::cancelling, 8}, {3, 24577, values::ties, 0, 1},    {4300, 5, values::subnormal}};
+}
+
+// run(backend, shape) under every schedule.
+template <class Run>
+void force(const test::manifest_operation& o, Run run) {
+  for (const row_shape& s : forced_shapes()) {
+    test::host_backend host;
+    const auto of_shape = [&](auto& b) { return run(b, s); };
+    const std::string name = std::to_string(s.rows) + " rows of " + std::to_string(s.cols);
+    test::check_forced(o, test::row_schedules(), name, of_shape(host), of_shape);
+  }
+}
+template <class Op, class T, class Out = T>
+bool force_rows(const test::manifest_operation& o, const char* operation) {
+  if (o.operation != operation || o.contract != Op::contract::name) return false;
+  force(o, [](auto& b, const row_shape& s) { return test::run_rows<Op, T, Out>(b, s); });
+  if constexpr (Op::output == writes::columns && std::is_same_v<T, Out>) {
+    force(o, [](auto& b, const row_shape& s) { return test::run_rows_in_place<Op, T>(b, s); });
+  }
+  return true;
+}
+template <class C, class T>
+bool force_rms_norm(const test::manifest_operation& o) {
+  if (force_rows<test::rms_norm_op<C>, T>(o, "rms_norm")) {
+    for (const test::residual_alias alias : test::all_residual_aliases) {
+      force(o, [&](auto& b, const row_shape& s) { return test::run_rms_norm_residual<C, T>(b, s, alias); });
+    }
+    return true;
+  }
+  if (o.operation != "qk_norm" || o.contract != C::name) return false;
+  for (const bool in_place : {false, true}) {
+    force(o, [&](auto& b, const row_shape& s) { return test::run_qk_norm<C, T>(b, s, 2, in_place); });
+  }
+  return true;
+}
+// False for an operation that is not here.
+template <class T>
+bool force_operation(const test::manifest_operation& o) {
+  return force_rms_norm<c::rms_norm_draft, T>(o) || force_rms_norm<c::rms_norm_hf_draft, T>(o) ||
+         force_rms_norm<c::rms_norm_one_plus_draft, T>(o) || force_rows<test::layer_norm_op<>, T>(o, "layer_norm") ||
+         force_rows<test::reduce_op<reduction::sum>, T, float>(o, "sum") ||
+         force_rows<test::reduce_op<reduction::mean>, T, float>(o, "mean") ||
+         force_rows<test::reduce_op<reduction::max>, T, float>(o, "max") ||
+         force_rows<test::reduce_op<reduction::min>, T, float>(o, "min") ||
+         force_rows<test::argmax_op<>, T, std::int64_t>(o, "argmax") ||
+         force_rows<test::argmin_op<>, T, std::int64_t>(o, "argmin") ||
+         force_rows<test::softmax_op<>, T>(o, "softmax") || force_rows<test::log_softmax_op<>, T>(o, "log_softmax") ||
+         force_rows<test::logsumexp_op<>, T, float>(o, "logsumexp");
+}
 
 // ---- a row does not know its batch
 
@@ -406,6 +464,13 @@ TEMPLATE_TEST_CASE("softmax: the GPU gives the reference's bytes", "[gpu][softma
   }
   const row_shape empty{9, 0};
   both.same(empty, [&](auto& b) { return test::run_rows<test::logsumexp_op<>, T, float>(b, empty); });
+}
+
+TEMPLATE_TEST_CASE("rows: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
+  for (const test::manifest_operation& o : test::row_operations()) {
+    INFO(o.operation << "/" << o.contract);
+    REQUIRE(force_operation<TestType>(o));
+  }
 }
 
 // Three levels of the row tree.

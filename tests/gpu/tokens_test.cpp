@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "golden/cases_tokens.hpp"
+#include "gpu/support/forced_backend.hpp"
+#include "gpu/support/forced_tokens.hpp"
 #include "gpu/support/gpu_backend.hpp"
 #include "support/backend.hpp"
 #include "support/catch.hpp"
@@ -952,6 +954,94 @@ TEST_CASE("digest_kv: 50 replays with changed pages and counts, foreign pages ar
   CHECK(test::difference(gpu.read(a.out), std::vector<std::uint64_t>(static_cast<std::size_t>(requests), nothing)) ==
         "");
   gpu.clear();
+}
+
+// ---- every schedule
+
+namespace {
+
+// run(backend) under every schedule.
+template <class Schedule, class Run>
+bool force(const test::manifest_operation& o, const std::vector<Schedule>& schedules, const std::string& name,
+           Run run) {
+  test::host_backend host;
+  test::check_forced(o, schedules, name, run(host), run);
+  return true;
+}
+
+template <class Op, class T>
+bool force_gate_mul(const test::manifest_operation& o) {
+  if (o.operation != Op::name) return false;
+  for (const matrix_case& c : {matrix_case{300, 1024, values::hostile}, matrix_case{50, 203, values::normal, 3, 1},
+                               matrix_case{17, 96, values::normal, 0, 0, 2}}) {
+    force(o, test::flat_schedules(), to_string(c), [&](auto& b) { return test::run_gate_mul<Op, T>(b, c); });
+  }
+  return true;
+}
+template <class Norm, class T>
+bool force_kv_append(const test::manifest_operation& o) {
+  if (o.operation != "kv_append" || o.contract != std::string(Norm::name) + "+" + bi::contract::rope_draft::name) {
+    return false;
+  }
+  for (const test::kv_case& c :
+       {test::kv_case{600, 2, 64, 16, true, 64},
+        test::kv_case{40, 3, 77, 5, true, 30, bi::rope_style::interleaved, values::hostile, true, 1, 1}}) {
+    force(o, test::flat_schedules(), to_string(c), [&](auto& b) { return test::run_kv_append<Norm, T>(b, c); });
+  }
+  return true;
+}
+// False for an operation that is not here.
+template <class T>
+bool force_flat(const test::manifest_operation& o) {
+  using namespace bi::contract;
+  const auto all = test::flat_schedules();
+  const matrix_case c{300, 1024, values::hostile, 8};
+  if (o.operation == "add") return force(o, all, to_string(c), [&](auto& b) { return test::run_add<T>(b, c); });
+  if (o.operation == "embedding") {
+    return force(o, all, to_string(c), [&](auto& b) { return test::run_embedding<T>(b, c); });
+  }
+  if (o.operation == "rope") {
+    for (const test::rope_case& r :
+         {test::rope_case{600, 8, 128, 128},
+          test::rope_case{40, 3, 80, 36, bi::rope_style::interleaved, values::hostile, 3, 1}}) {
+      force(o, all, to_string(r), [&](auto& b) { return test::run_rope<T>(b, r); });
+    }
+    return true;
+  }
+  return force_gate_mul<test::silu_mul_op, T>(o) || force_gate_mul<test::gelu_mul_op, T>(o) ||
+         force_gate_mul<test::gelu_tanh_mul_op, T>(o) || force_kv_append<rms_norm_draft, T>(o) ||
+         force_kv_append<rms_norm_hf_draft, T>(o) || force_kv_append<rms_norm_one_plus_draft, T>(o);
+}
+template <class T>
+bool force_block(const test::manifest_operation& o) {
+  const auto all = test::block_schedules();
+  for (const matrix_case& c : {matrix_case{300, 203, values::hostile}, matrix_case{46, 9001, values::ties, 3, 1}}) {
+    if (o.operation == "sample") force(o, all, to_string(c), [&](auto& b) { return test::run_sample<T>(b, c); });
+    if (o.operation == "verify") force(o, all, to_string(c), [&](auto& b) { return test::run_verify<T>(b, c, 150); });
+  }
+  if (o.operation == "digest_rows") {
+    const test::bytes_case c{300, 1003, 2, 1};
+    force(o, all, to_string(c), [&](auto& b) { return test::run_digest_rows(b, c); });
+  }
+  if (o.operation == "digest_kv") {
+    const test::digest_kv_case c{300, {60, 2, 64, 16}, bi::view_kind::run_list, true};
+    force(o, all, "runs", [&](auto& b) { return test::run_digest_kv<T>(b, c); });
+  }
+  return o.operation == "sample" || o.operation == "verify" || o.operation == "digest_rows" ||
+         o.operation == "digest_kv";
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("tokens: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
+  for (const test::manifest_operation& o : test::flat_operations()) {
+    INFO(o.operation << "/" << o.contract);
+    REQUIRE(force_flat<TestType>(o));
+  }
+  for (const test::manifest_operation& o : test::block_operations()) {
+    INFO(o.operation << "/" << o.contract);
+    REQUIRE(force_block<TestType>(o));
+  }
 }
 
 // ---- bad input

@@ -10,6 +10,7 @@
 #include "bi/device/attention_rows.cuh"
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/manifest.hpp"
 
 namespace {
 
@@ -24,7 +25,31 @@ struct batch_case {
   bool with_q_start;
 };
 
-// Walks every slot of the grid; each row and head of each request must come up once.
+void check_slots(const attention_batch& b, const std::vector<std::int32_t>& q_start,
+                 const std::vector<std::int32_t>& q_len) {
+  INFO("tiles of " << b.tile_rows << ", one each " << b.one_tile_each << ", group " << b.group);
+  std::vector<int> count(static_cast<std::size_t>(b.rows * b.group));
+  for (std::int64_t slot = 0; slot < b.slots(); ++slot) {
+    const attention_row_tile t = find_attention_row_tile(b, slot);
+    REQUIRE((t.rows >= 0 && t.rows <= b.tile_rows));
+    if (t.rows == 0) continue;
+    const auto request = static_cast<std::size_t>(t.request);
+    REQUIRE(t.first_row == q_start[request]);
+    REQUIRE(t.q_len == q_len[request]);
+    bool inside = true;
+    for (int r = 0; r < t.rows && inside; ++r) {
+      inside = t.token(r) >= 0 && t.token(r) < t.q_len && t.head(r) >= 0 && t.head(r) < b.group;
+      if (inside) ++count[static_cast<std::size_t>((t.first_row + t.token(r)) * b.group + t.head(r))];
+    }
+    REQUIRE(inside);
+  }
+  const auto end = count.begin() + q_start.back() * b.group;
+  REQUIRE(std::all_of(count.begin(), end, [](int n) { return n == 1; }));
+  REQUIRE(std::all_of(end, count.end(), [](int n) { return n == 0; }));
+}
+
+// Walks every slot of the grid, under the schedule that is picked and those that tests force; each row and head of each
+// request must come up once.
 void check_partition(const batch_case& c) {
   std::vector<std::int32_t> q_start = {0};
   std::int64_t most = 1;
@@ -34,34 +59,22 @@ void check_partition(const batch_case& c) {
   }
   const auto requests = static_cast<std::int64_t>(c.q_len.size());
   const std::int64_t used = q_start.back(), rows = used + c.spare_rows, heads_kv = 3;
-  const auto s = bi::schedule::pick_attention_schedule(requests, rows, most, c.group, heads_kv, c.most_row_warps);
-  INFO(bi::schedule::to_string(s) << ", group " << c.group);
   attention_batch b;
   b.q_start = c.with_q_start ? q_start.data() : nullptr;
   b.requests = requests;
   b.rows = rows;
   b.group = c.group;
-  b.tile_rows = 16 * s.row_warps;
-  b.one_tile_each = s.one_tile_each;
-  REQUIRE(s.blocks == b.slots() * heads_kv);
-  std::vector<int> count(static_cast<std::size_t>(rows * c.group));
-  for (std::int64_t slot = 0; slot < b.slots(); ++slot) {
-    const attention_row_tile t = find_attention_row_tile(b, slot);
-    REQUIRE((t.rows >= 0 && t.rows <= b.tile_rows));
-    if (t.rows == 0) continue;
-    const auto request = static_cast<std::size_t>(t.request);
-    REQUIRE(t.first_row == q_start[request]);
-    REQUIRE(t.q_len == c.q_len[request]);
-    bool inside = true;
-    for (int r = 0; r < t.rows && inside; ++r) {
-      inside = t.token(r) >= 0 && t.token(r) < t.q_len && t.head(r) >= 0 && t.head(r) < c.group;
-      if (inside) ++count[static_cast<std::size_t>((t.first_row + t.token(r)) * c.group + t.head(r))];
-    }
-    REQUIRE(inside);
+  const auto with = [&](const bi::schedule::attention_schedule& s) {
+    b.tile_rows = 16 * s.row_warps;
+    b.one_tile_each = s.one_tile_each;
+    return b;
+  };
+  const auto picked = bi::schedule::pick_attention_schedule(requests, rows, most, c.group, heads_kv, c.most_row_warps);
+  REQUIRE(picked.blocks == with(picked).slots() * heads_kv);
+  check_slots(with(picked), q_start, c.q_len);
+  for (const auto& s : test::attention_schedules(c.most_row_warps == 2 ? 256 : 128, most * c.group)) {
+    if (s.blocks == 1) check_slots(with(s), q_start, c.q_len);  // slots don't depend on the number of thread blocks
   }
-  const auto end = count.begin() + used * c.group;
-  REQUIRE(std::all_of(count.begin(), end, [](int n) { return n == 1; }));
-  REQUIRE(std::all_of(end, count.end(), [](int n) { return n == 0; }));
 }
 
 }  // namespace

@@ -20,6 +20,15 @@ inline void require_cuda(cudaError_t code, const char* what) {
 }
 #define BI_REQUIRE_CUDA(call) ::test::require_cuda((call), #call)
 
+// Throws what describe() says, and what the runtime says of its error.
+inline void require_ok(const bi::status& st) {
+  if (st) return;
+  std::string text = bi::describe(st);
+  if (st.code == bi::error::cuda)
+    text += std::string(": ") + cudaGetErrorString(static_cast<cudaError_t>(st.cuda_error));
+  throw std::runtime_error(text);
+}
+
 // The backend of tests/support/backend.hpp on the current device. Each buffer lies between two guard zones that are
 // checked when it is read and at the end; a workspace is poisoned before each call.
 class gpu_backend {
@@ -80,8 +89,7 @@ class gpu_backend {
     bi::workspace ws;
     ws.bytes = bytes_needed<Op>(args, 0);
     if (ws.bytes > 0) ws.data = output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
-    const bi::status st = Op::gpu(args, ws, stream_);
-    if (!st) throw std::runtime_error(bi::describe(st));
+    require_ok(Op::gpu(args, ws, stream_));
     sync();
   }
 

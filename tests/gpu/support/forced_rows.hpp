@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include "bi/schedule/rows.hpp"
+#include "support/ops_rows.hpp"
+
+// The launchers of operations over rows that take a schedule, instantiated in tests/gpu/instantiate_rows.cu.
+BI_NAMESPACE_BEGIN
+namespace launch_detail {
+
+template <class Contract, class T>
+status launch_rms_norm(const rms_norm_args<T>&, const schedule::row_schedule&, cuda_stream);
+template <class Contract, class T>
+status launch_qk_norm(const qk_norm_args<T>&, const schedule::row_schedule&, cuda_stream);
+template <class Contract, class T>
+status launch_layer_norm(const layer_norm_args<T>&, const schedule::row_schedule&, cuda_stream);
+template <class Contract, class T, class Out>
+status launch_reduce(const reduce_args<T, Out>&, reduction, const schedule::row_schedule&, cuda_stream);
+template <class Step, class T>
+status launch_arg_reduce(const char*, const arg_reduce_args<T>&, const schedule::row_schedule&, cuda_stream);
+template <class Contract, class Form, class T, class Out>
+status launch_softmax(const char*, const softmax_args<T, Out>&, const schedule::row_schedule&, cuda_stream);
+template <class Contract, class T>
+status launch_logsumexp(const logsumexp_args<T>&, const schedule::row_schedule&, cuda_stream);
+
+}  // namespace launch_detail
+BI_NAMESPACE_END
+
+// For forced_backend.
+namespace test {
+
+using bi::schedule::row_schedule;
+
+template <class C, class T>
+bi::status launch_with(const rms_norm_op<C>&, const bi::rms_norm_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_rms_norm<C>(a, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const qk_norm_op<C>&, const bi::qk_norm_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_qk_norm<C>(a, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const layer_norm_op<C>&, const bi::layer_norm_args<T>& a, const row_schedule& s,
+                       bi::cuda_stream t) {
+  return bi::launch_detail::launch_layer_norm<C>(a, s, t);
+}
+template <bi::reduction Reduction, class C, class T, class Out>
+bi::status launch_with(const reduce_op<Reduction, C>&, const bi::reduce_args<T, Out>& a, const row_schedule& s,
+                       bi::cuda_stream t) {
+  return bi::launch_detail::launch_reduce<C>(a, Reduction, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const argmax_op<C>&, const bi::arg_reduce_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_max_step>("argmax", a, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const argmin_op<C>&, const bi::arg_reduce_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_min_step>("argmin", a, s, t);
+}
+template <class C, class T, class Out>
+bi::status launch_with(const softmax_op<C>&, const bi::softmax_args<T, Out>& a, const row_schedule& s,
+                       bi::cuda_stream t) {
+  return bi::launch_detail::launch_softmax<C, typename C::softmax_form>("softmax", a, s, t);
+}
+template <class C, class T, class Out>
+bi::status launch_with(const log_softmax_op<C>&, const bi::softmax_args<T, Out>& a, const row_schedule& s,
+                       bi::cuda_stream t) {
+  return bi::launch_detail::launch_softmax<C, typename C::log_softmax_form>("log_softmax", a, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const logsumexp_op<C>&, const bi::logsumexp_args<T>& a, const row_schedule& s,
+                       bi::cuda_stream t) {
+  return bi::launch_detail::launch_logsumexp<C>(a, s, t);
+}
+
+}  // namespace test

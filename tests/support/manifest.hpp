@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bi/contract/activation.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/contract/digest.hpp"
+#include "bi/contract/norm.hpp"
+#include "bi/contract/reduce.hpp"
+#include "bi/contract/rope.hpp"
+#include "bi/contract/sample.hpp"
+#include "bi/contract/softmax.hpp"
+#include "bi/schedule/attention.hpp"
+#include "bi/schedule/flat.hpp"
+#include "bi/schedule/rows.hpp"
+
+// Which schedules the GPU tests force on each operation: triples of operation, contract and schedule, by family. Every
+// legal value of every field is here but for the number of thread blocks, of which there are some. An operation of a
+// family that is not here is not tested under forced schedules.
+namespace test {
+
+struct manifest_operation {
+  std::string operation, contract;
+};
+template <class Schedule>
+struct manifest_entry {
+  std::string operation, contract;
+  Schedule schedule;
+};
+template <class Schedule>
+std::string to_string(const manifest_entry<Schedule>& e) {
+  return e.operation + "/" + e.contract + "/" + to_string(e.schedule);
+}
+
+template <class Schedule>
+std::vector<manifest_entry<Schedule>> manifest(const std::vector<manifest_operation>& operations,
+                                               const std::vector<Schedule>& schedules) {
+  std::vector<manifest_entry<Schedule>> all;
+  for (const manifest_operation& o : operations) {
+    for (const Schedule& s : schedules) all.push_back({o.operation, o.contract, s});
+  }
+  return all;
+}
+
+// Whether `s` is one of `all` but for the number of thread blocks.
+template <class Schedule>
+bool covers(const std::vector<Schedule>& all, Schedule s) {
+  if (s.blocks < 1) return false;
+  for (const Schedule& x : all) {
+    s.blocks = x.blocks;
+    if (s == x) return true;
+  }
+  return false;
+}
+
+// Thread blocks: all the work in one, part of an H100, not quite one for each of its SMs, one for each, and more than
+// there is work for.
+inline constexpr std::int64_t grid_limits[] = {1, 7, 66, 131, 132, 4224};
+
+// ---- rows, each a warp's or a thread block's
+
+inline std::vector<manifest_operation> row_operations() {
+  using namespace bi::contract;
+  std::vector<manifest_operation> all;
+  for (const char* norm : {rms_norm_draft::name, rms_norm_hf_draft::name, rms_norm_one_plus_draft::name}) {
+    all.push_back({"rms_norm", norm});
+    all.push_back({"qk_norm", norm});
+  }
+  all.push_back({"layer_norm", layer_norm_draft::name});
+  for (const char* reduction : {"sum", "mean", "max", "min", "argmax", "argmin"}) {
+    all.push_back({reduction, reduce_draft::name});
+  }
+  for (const char* operation : {"softmax", "log_softmax", "logsumexp"}) all.push_back({operation, softmax_draft::name});
+  return all;
+}
+inline std::vector<bi::schedule::row_schedule> row_schedules() {
+  std::vector<bi::schedule::row_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    all.push_back({32, 4, blocks});
+    all.push_back({256, 1, blocks});
+  }
+  return all;
+}
+
+// ---- items, each a thread's or a warp's
+
+inline std::vector<manifest_operation> flat_operations() {
+  using namespace bi::contract;
+  std::vector<manifest_operation> all;
+  for (const char* operation : {"silu_mul", "gelu_mul", "gelu_tanh_mul", "add"}) {
+    all.push_back({operation, activation_draft::name});
+  }
+  all.push_back({"embedding", "none"});
+  all.push_back({"rope", rope_draft::name});
+  for (const char* norm : {rms_norm_draft::name, rms_norm_hf_draft::name, rms_norm_one_plus_draft::name}) {
+    all.push_back({"kv_append", std::string(norm) + "+" + rope_draft::name});
+  }
+  return all;
+}
+inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
+  std::vector<bi::schedule::flat_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    for (int threads = 32; threads <= 256; threads += 32) all.push_back({threads, blocks});
+  }
+  return all;
+}
+
+// ---- rows, each a thread block's of the kernel's own size
+
+inline std::vector<manifest_operation> block_operations() {
+  using namespace bi::contract;
+  return {{"sample", sample_draft::name},
+          {"verify", sample_draft::name},
+          {"digest_rows", digest_draft::name},
+          {"digest_kv", digest_draft::name}};
+}
+inline std::vector<bi::schedule::block_schedule> block_schedules() {
+  std::vector<bi::schedule::block_schedule> all;
+  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+  return all;
+}
+
+// ---- attention
+
+inline std::vector<manifest_operation> attention_operations() {
+  using bi::bf16;
+  using bi::fp16;
+  using namespace bi::contract;
+  return {{"attention 64", attention_draft<bf16>::name},
+          {"attention 128", attention_draft<bf16>::name},
+          {"attention 256", attention_draft<bf16>::name},
+          {"attention 128", attention_draft<fp16>::name},
+          {"attention 128", attention_soft_cap_draft<bf16>::name}};
+}
+// `packed`: query tokens, times the query heads of a KV head, of the request that has most.
+inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::int64_t head_dim, std::int64_t packed) {
+  std::vector<bi::schedule::attention_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
+      all.push_back({row_warps, false, blocks});
+      if (packed <= 16 * row_warps) all.push_back({row_warps, true, blocks});
+    }
+  }
+  return all;
+}
+
+}  // namespace test
