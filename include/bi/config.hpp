@@ -33,6 +33,13 @@
 #define BI_DEVICE_CODE 0
 #endif
 
+// Whether this pass knows Hopper's own instructions (wgmma): compute_90a, not the generic compute_90.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define BI_WGMMA_CODE 1
+#else
+#define BI_WGMMA_CODE 0
+#endif
+
 // A kernel is a static template: its symbol is local to the object file, so two libraries that vendor different
 // commits of bi never launch each other's code.
 #define BI_KERNEL static __global__

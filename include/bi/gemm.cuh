@@ -5,7 +5,7 @@
 #include "bi/gemm.hpp"
 #include "bi/kernel/gemm_f32.cuh"
 #include "bi/kernel/gemm_finish.cuh"
-#include "bi/kernel/gemm_mma.cuh"
+#include "bi/launch_gemm.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/gemm.hpp"
 
@@ -19,22 +19,6 @@
   template ::bi::status(::bi::gemm_f32<Contract>)(const ::bi::gemm_f32_args&, ::bi::cuda_stream)
 
 BI_NAMESPACE_BEGIN
-
-namespace launch_detail {
-
-template <class T, class Epilogue, class Out, int BlockM, bool Kn>
-status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
-  using kernel_shape = kernel::gemm_mma_shape<BlockM>;
-  launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(s.blocks);
-  shape.block.x = kernel_shape::threads;
-  shape.shared_bytes = kernel_shape::shared_bytes;
-  if (p.slices == 1)
-    return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
-  return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
-}
-
-}  // namespace launch_detail
 
 template <class T, class Epilogue, class Out>
 std::size_t gemm<T, Epilogue, Out>::workspace_bytes(const gemm_limits&) {
@@ -73,13 +57,11 @@ status gemm<T, Epilogue, Out>::operator()(const args& a, workspace, cuda_stream 
   p.alpha = a.alpha;
   p.a_aligned = device::vector_aligned(a.a, p.lda) && (a.batch == 1 || device::vector_aligned(a.a, p.a_batch_stride));
   p.b_aligned = device::vector_aligned(a.b, p.ldb) && (a.batch == 1 || device::vector_aligned(a.b, p.b_batch_stride));
+  p.d_pairs = reinterpret_cast<std::uintptr_t>(a.d) % (2 * sizeof(Out)) == 0 && p.ldd % 2 == 0 &&
+              (a.batch == 1 || p.d_batch_stride % 2 == 0);
   const schedule::gemm_schedule s = schedule::pick_gemm_schedule(p.m, p.n, p.batch);
-  if (s.block_m == 16) {
-    return kn ? launch_detail::gemm_mma<T, Epilogue, Out, 16, true>(p, s, stream)
-              : launch_detail::gemm_mma<T, Epilogue, Out, 16, false>(p, s, stream);
-  }
-  return kn ? launch_detail::gemm_mma<T, Epilogue, Out, 64, true>(p, s, stream)
-            : launch_detail::gemm_mma<T, Epilogue, Out, 64, false>(p, s, stream);
+  return kn ? launch_detail::gemm_with<T, Epilogue, Out, true>(p, s, a.b_is_constant, stream)
+            : launch_detail::gemm_with<T, Epilogue, Out, false>(p, s, a.b_is_constant, stream);
 }
 
 template <class T, class Epilogue, class Out>

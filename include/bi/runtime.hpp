@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cuda.h>  // types of the driver's tensor maps; nothing of libcuda is linked
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -29,6 +30,16 @@ inline cudaError_t get_device(int* device) { return cudaGetDevice(device); }
 inline cudaError_t get_attribute(int* value, cudaDeviceAttr attribute, int device) {
   return cudaDeviceGetAttribute(value, attribute, device);
 }
+inline cudaError_t get_kernel_attributes(cudaFuncAttributes* attributes, const void* kernel) {
+  return cudaFuncGetAttributes(attributes, kernel);
+}
+// A function of the driver, of the interface of CUDA `version`.
+inline cudaError_t get_driver_function(void** function, const char* name, unsigned version) {
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t code = cudaGetDriverEntryPointByVersion(name, function, version, cudaEnableDefault, &found);
+  if (code != cudaSuccess) return code;
+  return found == cudaDriverEntryPointSuccess ? cudaSuccess : cudaErrorNotSupported;
+}
 
 }  // namespace runtime
 BI_NAMESPACE_END
@@ -52,7 +63,33 @@ struct launch_shape {
   dim3 grid{1, 1, 1};
   dim3 block{1, 1, 1};
   std::size_t shared_bytes = 0;  // dynamic
+  unsigned cluster = 1;          // thread blocks of a cluster, along x
+  // May start when every block of the kernel before it has ended or said launch_dependents; it then has to wait itself.
+  bool programmatic = false;
 };
+
+// A tensor map over matrices of 16-bit elements in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
+// strides in elements; the copy engine moves boxes of box_cols x box_rows, swizzled over 128 (64 columns) or 64 bytes (32). Pointer and strides are
+// multiples of 16 bytes.
+inline status encode_tensor_map(const char* operation, void* map, bool is_bf16, const void* base, std::int64_t cols,
+                                std::int64_t rows, std::int64_t row_stride, std::int64_t batch,
+                                std::int64_t batch_stride, int box_cols, int box_rows) {
+  void* function = nullptr;
+  cudaError_t code = runtime::get_driver_function(&function, "cuTensorMapEncodeTiled", 12000);
+  if (code != cudaSuccess) return cuda_status(operation, "cudaGetDriverEntryPoint(cuTensorMapEncodeTiled)", code);
+  const auto bytes = [](std::int64_t elements) { return static_cast<cuuint64_t>(elements) * 2; };
+  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows),
+                               static_cast<cuuint64_t>(batch)};
+  const cuuint64_t strides[2] = {bytes(row_stride), bytes(batch > 1 ? batch_stride : row_stride)};
+  const cuuint32_t box[3] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows), 1};
+  const cuuint32_t steps[3] = {1, 1, 1};
+  const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  const CUresult result =
+      encode(static_cast<CUtensorMap*>(map), is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+             3, const_cast<void*>(base), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             box_cols == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return cuda_status(operation, "cuTensorMapEncodeTiled", result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
+}
 
 // Launches kernel(params) on the stream. Nothing is launched for an empty grid.
 template <class Params>
@@ -70,6 +107,19 @@ status launch(const char* operation, void (*kernel)(Params), const launch_shape&
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute attributes[2] = {};
+  config.attrs = attributes;
+  if (shape.cluster > 1) {
+    cudaLaunchAttribute& a = attributes[config.numAttrs++];
+    a.id = cudaLaunchAttributeClusterDimension;
+    a.val.clusterDim.x = shape.cluster;
+    a.val.clusterDim.y = a.val.clusterDim.z = 1;
+  }
+  if (shape.programmatic) {
+    cudaLaunchAttribute& a = attributes[config.numAttrs++];
+    a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    a.val.programmaticStreamSerializationAllowed = 1;
+  }
   Params copy = params;
   void* arguments[] = {&copy};
   return cuda_status(operation, "the kernel launch", runtime::launch_kernel(&config, function, arguments));

@@ -442,6 +442,7 @@ void golden_tokens_of(auto& b, auto&& emit) {
     emit("add/" + type + "/" + to_string(c), activation_draft::id(), run_add<T>(b, c));
     const matrix_case rows{23, 9001, kind, 5, 1};
     emit("sample/" + type + "/" + to_string(rows), sample_draft::id(), run_sample<T>(b, rows));
+    emit("verify/" + type + "/" + to_string(rows), sample_draft::id(), run_verify<T>(b, rows, 9));
   }
   const matrix_case pairs{4, 96, values::normal, 0, 0, 2};
   emit("silu_mul/" + type + "/" + to_string(pairs), activation_draft::id(), run_gate_mul<silu_mul_op, T>(b, pairs));

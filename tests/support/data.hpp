@@ -25,13 +25,20 @@ class generator {
   std::int64_t between(std::int64_t low, std::int64_t high) { return low + below(high - low + 1); }
   bool chance(int percent) { return below(100) < percent; }
   // Near normal: the sum of 12 uniform integers, so exact and free of libm; mean 0, deviation 1.
-  float normal() {
-    std::int64_t sum = 0;
-    for (int i = 0; i < 12; ++i) sum += static_cast<std::int64_t>(next() >> 44);
-    return bi::mul_rn(bi::float_from_int64(sum - 6 * ((std::int64_t{1} << 20) - 1)), 0x1p-20f);
-  }
+  float normal() { return sum_of_uniforms<20>(); }
+  // With all 24 bits of a significand: normal()'s multiples of 2^-20 add up exactly in fp32, so their sums don't tell
+  // one order from another.
+  float normal_24() { return sum_of_uniforms<40>(); }
 
  private:
+  template <int Bits>
+  float sum_of_uniforms() {
+    std::int64_t sum = 0;
+    for (int i = 0; i < 12; ++i) sum += static_cast<std::int64_t>(next() >> (64 - Bits));
+    constexpr std::int64_t one = std::int64_t{1} << Bits;
+    return bi::div_rn(bi::float_from_int64(sum - 6 * (one - 1)), bi::float_from_int64(one));
+  }
+
   std::uint64_t state_;
 };
 
@@ -79,9 +86,10 @@ T draw(generator& g, values kind, T previous, std::int64_t i) {
   const auto with_exponent = [&](std::int64_t e) {
     return random_sign() | static_cast<std::uint32_t>(e) << fraction | random_fraction();
   };
+  const auto normal = [&] { return sizeof(T) == 4 ? g.normal_24() : g.normal(); };
   switch (kind) {
     case values::normal:
-      return bi::cvt_rn<T>(g.normal());
+      return bi::cvt_rn<T>(normal());
     case values::wide: {
       const int reach = f::exponent == 5 ? 10 : 24;
       return from_bits<T>(with_exponent(g.between(bias - reach, bias + reach)));
@@ -95,7 +103,7 @@ T draw(generator& g, values kind, T previous, std::int64_t i) {
         std::memcpy(&bits, &previous, sizeof(T));
         return from_bits<T>((bits ^ sign) ^ (g.chance(50) ? 1u : 0u));
       }
-      return bi::cvt_rn<T>(bi::mul_rn(g.normal(), 64.0f));
+      return bi::cvt_rn<T>(bi::mul_rn(normal(), 64.0f));
     case values::hostile: {
       const std::int64_t pick = g.below(64);
       if (pick == 0) return from_bits<T>(random_sign() | (exponents - 1u) << fraction);  // infinity
@@ -103,7 +111,7 @@ T draw(generator& g, values kind, T previous, std::int64_t i) {
       if (pick == 2) return from_bits<T>(random_sign());
       if (pick == 3) return from_bits<T>(with_exponent(0));
       if (pick == 4) return from_bits<T>(with_exponent(exponents - 2));
-      return bi::cvt_rn<T>(g.normal());
+      return bi::cvt_rn<T>(normal());
     }
     default:  // ties
       return bi::cvt_rn<T>(bi::mul_rn(bi::float_from_int64(g.between(-6, 6)), 0.5f));

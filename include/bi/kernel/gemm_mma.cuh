@@ -28,6 +28,7 @@ struct gemm_params {
   int slices;
   float alpha;
   bool a_aligned, b_aligned;  // rows start at multiples of 16 bytes
+  bool d_pairs;               // rows of D start at multiples of two elements
 };
 
 // Output (row, col) from the root of its tree, up to the gate.
@@ -48,8 +49,20 @@ BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const T* residual, Out* 
     to[col / 2] = contract::gemm_silu_gate(gemm_mma_value<Epilogue>(p, residual, row, col, v0),
                                            gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1));
   } else {
-    to[col] = gemm_mma_value<Epilogue>(p, residual, row, col, v0);
-    if (col + 1 < p.n) to[col + 1] = gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1);
+    const Out y0 = gemm_mma_value<Epilogue>(p, residual, row, col, v0);
+    if (col + 1 == p.n) {
+      to[col] = y0;
+      return;
+    }
+    const Out y1 = gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1);
+    if (!p.d_pairs) {
+      to[col] = y0;
+      to[col + 1] = y1;
+    } else if constexpr (sizeof(Out) == 2) {
+      *reinterpret_cast<std::uint32_t*>(to + col) = y0.bits | static_cast<std::uint32_t>(y1.bits) << 16;
+    } else {
+      *reinterpret_cast<float2*>(to + col) = make_float2(y0, y1);
+    }
   }
 }
 

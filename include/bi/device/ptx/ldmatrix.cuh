@@ -30,5 +30,13 @@ BI_D inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row) {
                : "memory");
 }
 
+// The way back: fragments to 8 x 8 blocks (sm_90).
+BI_D inline void stmatrix_x4(void* row, std::uint32_t r0, std::uint32_t r1, std::uint32_t r2, std::uint32_t r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};"
+               :
+               : "r"(shared_address(row)), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+
 }  // namespace device
 BI_NAMESPACE_END

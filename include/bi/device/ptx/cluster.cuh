@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+
+// Thread block clusters, named barriers and programmatic dependent launch (sm_90).
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+BI_D inline int cluster_rank() {
+  std::uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+// Publishes no writes: at cluster scope that costs a fence of the whole GPU.
+BI_D inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+BI_D inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+// Floats of another block's shared memory; the address comes from cluster_address.
+BI_D inline void load_cluster(float (&x)[2], std::uint32_t address) {
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(x[0]), "=f"(x[1]) : "r"(address) : "memory");
+}
+BI_D inline void load_cluster(float (&x)[4], std::uint32_t address) {
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
+               : "r"(address)
+               : "memory");
+}
+
+// True in one thread of a warp whose threads are all here. The compiler then knows that instructions of the copy engine
+// are issued once, and makes no loop of each.
+BI_D inline bool elect_one() {
+  std::uint32_t elected;
+  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.b32 %0, 1, 0, p;}" : "=r"(elected));
+  return elected != 0;
+}
+
+// A barrier of `threads` threads of the block, whole warps; id 0 is __syncthreads'.
+BI_D inline void named_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
+}
+
+// Waits until the kernels that this one depends on are over and their writes are visible. No effect without a
+// programmatic launch.
+BI_D inline void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// Lets a dependent kernel start once every block has come here or ended.
+BI_D inline void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+}  // namespace device
+BI_NAMESPACE_END

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <type_traits>
+
+#include "bi/gemm.hpp"
+#include "bi/kernel/gemm_mma.cuh"
+#include "bi/kernel/gemm_wgmma.cuh"
+#include "bi/runtime.hpp"
+#include "bi/schedule/gemm.hpp"
+
+// From a schedule to a launch of its kernel.
+
+BI_NAMESPACE_BEGIN
+namespace launch_detail {
+
+template <class T, class Epilogue, class Out, int BlockM, bool Kn>
+status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
+  using kernel_shape = kernel::gemm_mma_shape<BlockM>;
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.block.x = kernel_shape::threads;
+  shape.shared_bytes = kernel_shape::shared_bytes;
+  if (p.slices == 1)
+    return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
+  return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
+}
+
+// Stages that fit into the shared memory of an SM, 228 KB, beside the KB that a thread block costs and its barriers.
+template <class Shape>
+constexpr int most_stages(int load_x, int cluster_k, int residents) {
+  const int bytes = residents == 1 ? 226 * 1024 : 112 * 1024;
+  int stages = 1;
+  while (stages < kernel::gemm_wgmma_max_stages &&
+         kernel::gemm_wgmma_shared_bytes<Shape>(stages + 1, load_x, cluster_k) <= bytes) {
+    ++stages;
+  }
+  return stages;
+}
+
+template <class T, class Epilogue, class Out, class Shape, bool Kn>
+status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_schedule& s, bool b_is_constant,
+                  cuda_stream stream) {
+  kernel::gemm_wgmma_params<T, Out> p = {};
+  p.p = g;
+  p.load_x = Shape::weights_first ? s.block_n : s.block_m;
+  p.cluster_x = Shape::weights_first ? s.cluster_n : s.cluster_m;
+  p.cluster_y = Shape::weights_first ? s.cluster_m : s.cluster_n;
+  p.cluster_k = s.cluster_k;
+  const auto cover = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
+  const std::int64_t x_rows = Shape::weights_first ? g.n : g.m, y_rows = Shape::weights_first ? g.m : g.n;
+  p.grid_x = static_cast<int>(cover(x_rows, std::int64_t{p.load_x} * p.cluster_x));
+  p.grid_y = static_cast<int>(cover(y_rows, std::int64_t{Shape::block_y} * p.cluster_y));
+  p.group = s.group;
+  p.tiles = static_cast<int>(p.grid_x * p.grid_y * g.batch);
+  p.stages = s.stages != 0 ? s.stages : most_stages<Shape>(p.load_x, s.cluster_k, s.residents);
+  p.weights_are_final = b_is_constant;
+  p.weights_once = Shape::weights_first ? p.grid_y * p.cluster_y == 1 : p.grid_x * p.cluster_x == 1;
+  p.store_by_copy = kernel::gemm_wgmma::has_boxes<Shape, Epilogue, Out> && s.cluster_k == 1 && device::vector_aligned(g.d, g.ldd) &&
+                    (g.batch == 1 || device::vector_aligned(g.d, g.d_batch_stride));
+
+  constexpr bool is_bf16 = std::is_same_v<T, bf16>;
+  const int x_share = p.load_x / p.cluster_y, y_share = Shape::block_y / p.cluster_x;
+  device::tensor_map& tokens = Shape::weights_first ? p.y : p.x;
+  device::tensor_map& weights = Shape::weights_first ? p.x : p.y;
+  const int tokens_box = Shape::weights_first ? y_share : x_share;
+  const int weights_box = Shape::weights_first ? x_share : y_share;
+  status st = encode_tensor_map("gemm", &tokens, is_bf16, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
+  if (!st) return st;
+  st = Kn ? encode_tensor_map("gemm", &weights, is_bf16, g.b, g.n, g.k, g.ldb, g.batch, g.b_batch_stride, 64, 64)
+          : encode_tensor_map("gemm", &weights, is_bf16, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64, weights_box);
+  if (!st) return st;
+  if (p.store_by_copy) {
+    st = encode_tensor_map("gemm", &p.d, is_bf16, g.d, Epilogue::has_gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
+                           g.d_batch_stride, kernel::gemm_wgmma::box_columns<Shape, Epilogue>, 64);
+    if (!st) return st;
+  }
+
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.block.x = Shape::threads;
+  shape.shared_bytes = static_cast<std::size_t>(kernel::gemm_wgmma_shared_bytes<Shape>(p.stages, p.load_x, p.cluster_k));
+  shape.cluster = static_cast<unsigned>(s.cluster_m * s.cluster_n * s.cluster_k);
+  shape.programmatic = s.programmatic;
+  return launch("gemm", kernel::gemm_wgmma_kernel<T, Epilogue, Out, Shape, Kn>, shape, p, stream);
+}
+
+template <int Consumers, int BlockM>
+using weights_first = kernel::gemm_wgmma_shape<true, Consumers, 1, BlockM, 0>;
+template <int Fragments, int BlockN, int Levels>
+using tokens_first = kernel::gemm_wgmma_shape<false, 2, Fragments, BlockN, Levels>;
+
+// Calls f(shape) with the kernel's shape that a schedule names; false if there is none (schedule::gemm_is_legal).
+template <bool Kn, class F>
+bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
+  const auto is = [&](int block_m, int block_n) { return s.block_m == block_m && s.block_n == block_n; };
+  if (s.weights_first) {
+    if (s.block_n <= 64) {
+      if (s.block_m == 8) return f(weights_first<1, 8>{}), true;
+      if (s.block_m == 32) return f(weights_first<1, 32>{}), true;
+      if (s.block_m == 128) return f(weights_first<1, 128>{}), true;
+      if constexpr (!Kn) {
+        if (s.block_m == 16) return f(weights_first<1, 16>{}), true;
+        if (s.block_m == 64) return f(weights_first<1, 64>{}), true;
+        if (s.block_m == 96) return f(weights_first<1, 96>{}), true;
+      }
+    } else if constexpr (!Kn) {
+      if (s.block_m == 64) return f(weights_first<2, 64>{}), true;
+      if (s.block_m == 128) return f(weights_first<2, 128>{}), true;
+    }
+    return false;
+  }
+  if (slices == 1) {
+    if (is(128, 256)) return f(tokens_first<1, 256, 0>{}), true;
+    if (is(128, 128)) return f(tokens_first<1, 128, 0>{}), true;
+    if constexpr (!Kn) {
+      if (is(128, 160)) return f(tokens_first<1, 160, 1>{}), true;
+      if (is(128, 192)) return f(tokens_first<1, 192, 0>{}), true;
+      if (is(256, 128)) return f(tokens_first<2, 128, 0>{}), true;
+    }
+    return false;
+  }
+  const int in_block = slices / s.cluster_k;
+  if (is(128, 64)) return f(tokens_first<1, 64, 3>{}), true;
+  if constexpr (!Kn) {
+    if (in_block <= 2 && is(128, 160)) return f(tokens_first<1, 160, 1>{}), true;
+    if (in_block <= 4 && is(128, 96)) return f(tokens_first<1, 96, 2>{}), true;
+  }
+  return false;
+}
+
+template <class T, class Epilogue, class Out, bool Kn>
+status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, bool b_is_constant,
+                 cuda_stream stream) {
+  if (s.kernel == schedule::gemm_kernel::mma) {
+    return s.block_m == 16 ? gemm_mma<T, Epilogue, Out, 16, Kn>(p, s, stream)
+                           : gemm_mma<T, Epilogue, Out, 64, Kn>(p, s, stream);
+  }
+  status st;
+  const bool found = with_gemm_shape<Kn>(s, p.slices, [&](auto shape) {
+    st = gemm_wgmma<T, Epilogue, Out, decltype(shape), Kn>(p, s, b_is_constant, stream);
+  });
+  if (!found) {
+    checker c("gemm");
+    c.supported("schedule", s.block_m, false, "a schedule of bi/schedule/gemm.hpp");
+    st = c.result();
+  }
+  return st;
+}
+
+}  // namespace launch_detail
+BI_NAMESPACE_END
