@@ -17,61 +17,13 @@
 #include "bi/gemm.cuh"
 #include "bi/launch_gemm.cuh"
 #include "cublaslt.hpp"
+#include "data.cuh"
+#include "timing.hpp"
 
 namespace {
 
 using T = bi::bf16;
 using bi::schedule::gemm_schedule;
-
-// Roughly normal values, sum of uniform ones.
-__global__ void fill_normal(T* p, std::int64_t n, std::uint64_t seed, float scale) {
-  for (std::int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) {
-    std::uint64_t x = (static_cast<std::uint64_t>(i) + seed) * 0x9E3779B97F4A7C15ull;
-    x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull, x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull, x ^= x >> 32;
-    float sum = -2.0f;
-    for (int j = 0; j < 4; ++j) sum += static_cast<float>((x >> (16 * j)) & 0xffff) / 65536.0f;
-    p[i] = bi::cvt_rn<T>(sum * 1.7f * scale);
-  }
-}
-__global__ void count_differences(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n,
-                                  unsigned long long* count) {
-  for (std::int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) {
-    if (a[i] != b[i]) atomicAdd(count, 1ull);
-  }
-}
-
-struct graph {
-  cudaGraphExec_t exec = nullptr;
-  template <class F>
-  graph(cudaStream_t stream, F f) {
-    cudaGraph_t g = nullptr;
-    BENCH_REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    f();
-    BENCH_REQUIRE(cudaStreamEndCapture(stream, &g));
-    BENCH_REQUIRE(cudaGraphInstantiate(&exec, g, 0));
-    BENCH_REQUIRE(cudaGraphDestroy(g));
-  }
-  ~graph() { (void)cudaGraphExecDestroy(exec); }
-  // Median microseconds of a replay.
-  double time(cudaStream_t stream, int replays) const {
-    cudaEvent_t begin, end;
-    BENCH_REQUIRE(cudaEventCreate(&begin));
-    BENCH_REQUIRE(cudaEventCreate(&end));
-    std::vector<float> ms(static_cast<std::size_t>(replays));
-    BENCH_REQUIRE(cudaGraphLaunch(exec, stream));
-    for (float& t : ms) {
-      BENCH_REQUIRE(cudaEventRecord(begin, stream));
-      BENCH_REQUIRE(cudaGraphLaunch(exec, stream));
-      BENCH_REQUIRE(cudaEventRecord(end, stream));
-      BENCH_REQUIRE(cudaEventSynchronize(end));
-      BENCH_REQUIRE(cudaEventElapsedTime(&t, begin, end));
-    }
-    (void)cudaEventDestroy(begin);
-    (void)cudaEventDestroy(end);
-    std::sort(ms.begin(), ms.end());
-    return ms[ms.size() / 2] * 1e3;
-  }
-};
 
 }  // namespace
 
@@ -105,8 +57,8 @@ int main(int argc, char** argv) {
     BENCH_REQUIRE(cudaMalloc(&b, copies * weight_bytes));
     BENCH_REQUIRE(cudaMalloc(&d, max_m * n * 2));
     BENCH_REQUIRE(cudaMalloc(&expected, max_m * n * 2));
-    fill_normal<<<1024, 256, 0, stream>>>(a, max_m * k, 1, 1.0f);
-    fill_normal<<<1024, 256, 0, stream>>>(b, copies * n * k, 2, 0.02f);
+    bench::fill_normal(a, max_m * k, 1, 1.0f, stream);
+    bench::fill_normal(b, copies * n * k, 2, 0.02f, stream);
     for (std::size_t im = 2; im < shape.size(); ++im) {
       const std::int64_t m = shape[im];
       const int s = slices != 0 ? slices : bi::contract::default_slices(n, k);
@@ -114,7 +66,7 @@ int main(int argc, char** argv) {
       const double guess_us = std::max(flops / 7e8, static_cast<double>(weight_bytes) / 2.5e6);
       std::int64_t launches = std::max<std::int64_t>(copies, static_cast<std::int64_t>(200.0 / guess_us));
       if (guess_us > 300) launches = 2;
-      const int replays = quick ? 3 : 5;
+      const int replays = quick ? 3 : 7;
       bi::kernel::gemm_params<T, T> p = {};
       p.a = a, p.b = b, p.d = d;
       p.lda = p.ldb = k, p.ldd = n;
@@ -125,7 +77,7 @@ int main(int argc, char** argv) {
         if (!st) throw std::runtime_error(bi::describe(st));
       };
       p.d = expected;
-      launch(bi::schedule::pick_gemm_schedule(m, n, 1));
+      launch(bi::schedule::pick_gemm_schedule({m, n, k, 1, s}, {}));  // the generic kernel
       p.d = d;
       const auto line = [&](const char* name, double us, const char* more) {
         std::printf("{\"n\": %lld, \"k\": %lld, \"m\": %lld, \"slices\": %d, \"name\": \"%s\", \"us\": %.3f%s}\n",
@@ -135,18 +87,18 @@ int main(int argc, char** argv) {
         const bench::cublaslt_product<T> product(m, n, k, bytes, most);
         double best = 1e30;
         for (int algorithm = 0; algorithm < product.algorithms(); ++algorithm) {
-          const graph g(stream, [&] {
+          const bench::graph g(stream, [&] {
             for (std::int64_t i = 0; i < launches; ++i)
               product.run(algorithm, a, b + i % copies * n * k, d, workspace, stream);
           });
-          best = std::min(best, g.time(stream, replays) / static_cast<double>(launches));
+          best = std::min(best, bench::median_us(stream, {&g}, replays)[0] / static_cast<double>(launches));
         }
         line(name, best, "");
       };
       peer("cublaslt", workspace_bytes, 1);
       peer("cublaslt_nows", 0, 1);
       if (!quick) peer("cublaslt_best8", workspace_bytes, 8);
-      const bi::schedule::gemm_problem problem{m, n, k, 1, s, false};
+      const bi::schedule::gemm_problem problem{m, n, k, 1, s, false, true};
       bi::schedule::for_each_gemm_schedule(problem, {}, [&](const gemm_schedule& candidate) {
         if (only != nullptr && bi::schedule::to_string(candidate).find(only) == std::string::npos) return;
         // Not those that must lose: far too many or too few tokens in a tile.
@@ -156,7 +108,7 @@ int main(int argc, char** argv) {
         if (candidate.cluster_m > 1 && m <= candidate.block_m) return;
         if (candidate.weights_first && candidate.block_m < 32 && candidate.cluster_n > 1) return;
         for (const bool programmatic : {true, false}) {
-          if (!programmatic && m > 64) continue;
+          if (!programmatic && (m > 64 || quick)) continue;
           gemm_schedule choice = candidate;
           choice.programmatic = programmatic;
           BENCH_REQUIRE(cudaMemsetAsync(d, 0x7f, m * n * 2, stream));
@@ -164,8 +116,7 @@ int main(int argc, char** argv) {
           launch(choice);
           *differences = 0;
           BENCH_REQUIRE(cudaStreamSynchronize(stream));
-          count_differences<<<1024, 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(d),
-                                                      reinterpret_cast<std::uint16_t*>(expected), m * n, differences);
+          bench::count_differences(d, expected, m * n, differences, stream);
           const cudaError_t code = cudaStreamSynchronize(stream);
           if (code != cudaSuccess) {
             std::printf("FAILED %s: %s\n", bi::schedule::to_string(choice).c_str(), cudaGetErrorString(code));
@@ -178,7 +129,7 @@ int main(int argc, char** argv) {
             if (++wrong > 40) std::exit(1);
             continue;
           }
-          const graph g(stream, [&] {
+          const bench::graph g(stream, [&] {
             for (std::int64_t i = 0; i < launches; ++i) {
               p.b = b + i % copies * n * k;
               launch(choice);
@@ -192,7 +143,7 @@ int main(int argc, char** argv) {
                         choice.weights_first, choice.block_m, choice.block_n, choice.cluster_m, choice.cluster_n,
                         choice.cluster_k, choice.group, choice.programmatic, choice.residents,
                         static_cast<int>(choice.blocks));
-          line("bi", g.time(stream, replays) / static_cast<double>(launches), more);
+          line("bi", bench::median_us(stream, {&g}, replays)[0] / static_cast<double>(launches), more);
         }
       });
       std::fflush(stdout);

@@ -25,11 +25,11 @@ std::size_t gemm<T, Epilogue, Out>::workspace_bytes(const gemm_limits&) {
   return 0;
 }
 
+namespace launch_detail {
+
+// Arguments that check() has passed, with every stride filled in.
 template <class T, class Epilogue, class Out>
-status gemm<T, Epilogue, Out>::operator()(const args& a, workspace, cuda_stream stream) const {
-  if (!status_) return status_;
-  const gemm_limits& l = limits_;
-  if (const status st = check(l, a); !st || a.m == 0 || l.n == 0 || a.batch == 0) return st;
+kernel::gemm_params<T, Out> make_gemm_params(const gemm_limits& l, const gemm_args<T, Epilogue, Out>& a) {
   const bool kn = l.layout == weight_layout::kn;
   const gemm_detail::stack sa{a.m, l.k, a.lda, a.batch, a.a_batch_stride};
   const gemm_detail::stack sb{kn ? l.k : l.n, kn ? l.n : l.k, a.ldb, a.batch, a.b_batch_stride};
@@ -59,7 +59,52 @@ status gemm<T, Epilogue, Out>::operator()(const args& a, workspace, cuda_stream 
   p.b_aligned = device::vector_aligned(a.b, p.ldb) && (a.batch == 1 || device::vector_aligned(a.b, p.b_batch_stride));
   p.d_pairs = reinterpret_cast<std::uintptr_t>(a.d) % (2 * sizeof(Out)) == 0 && p.ldd % 2 == 0 &&
               (a.batch == 1 || p.d_batch_stride % 2 == 0);
-  const schedule::gemm_schedule s = schedule::pick_gemm_schedule(p.m, p.n, p.batch);
+  return p;
+}
+
+template <class T, class Out>
+schedule::gemm_problem gemm_problem_of(const kernel::gemm_params<T, Out>& p, bool kn) {
+  schedule::gemm_problem problem;
+  problem.m = p.m, problem.n = p.n, problem.k = p.k, problem.batch = p.batch;
+  problem.slices = p.slices;
+  problem.kn = kn;
+  problem.aligned = p.a_aligned && p.b_aligned;
+  return problem;
+}
+
+}  // namespace launch_detail
+
+template <class T, class Epilogue, class Out>
+status gemm<T, Epilogue, Out>::pick(const args& a, schedule::gemm_schedule& s) const {
+  if (!status_) return status_;
+  if (const status st = check(limits_, a); !st) return st;
+  schedule::gemm_device device;
+  if (const status st = launch_detail::find_gemm_device<T, Epilogue, Out>(device); !st) return st;
+  const auto p = launch_detail::make_gemm_params(limits_, a);
+  s = schedule::pick_gemm_schedule(
+      launch_detail::gemm_problem_of(p, limits_.layout == weight_layout::kn), device);
+  return {};
+}
+
+template <class T, class Epilogue, class Out>
+status gemm<T, Epilogue, Out>::operator()(const args& a, workspace ws, cuda_stream stream) const {
+  schedule::gemm_schedule s;
+  if (const status st = pick(a, s); !st || a.m == 0 || limits_.n == 0 || a.batch == 0) return st;
+  return launch_with(s, a, ws, stream);
+}
+
+template <class T, class Epilogue, class Out>
+status gemm<T, Epilogue, Out>::launch_with(const schedule::gemm_schedule& s, const args& a, workspace,
+                                           cuda_stream stream) const {
+  if (!status_) return status_;
+  if (const status st = check(limits_, a); !st || a.m == 0 || limits_.n == 0 || a.batch == 0) return st;
+  const bool kn = limits_.layout == weight_layout::kn;
+  const auto p = launch_detail::make_gemm_params(limits_, a);
+  if (!schedule::gemm_is_legal(s, launch_detail::gemm_problem_of(p, kn))) {
+    checker c("gemm");
+    c.supported("schedule.block_m", s.block_m, false, "a schedule that is legal for these arguments");
+    return c.result();
+  }
   return kn ? launch_detail::gemm_with<T, Epilogue, Out, true>(p, s, a.b_is_constant, stream)
             : launch_detail::gemm_with<T, Epilogue, Out, false>(p, s, a.b_is_constant, stream);
 }

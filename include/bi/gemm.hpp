@@ -13,6 +13,10 @@
 
 BI_NAMESPACE_BEGIN
 
+namespace schedule {
+struct gemm_schedule;  // bi/schedule/gemm.hpp
+}
+
 // D = epilogue(A B^T): A is [m, k] row-major, B the weights, D [m, n] row-major. bf16 or fp16 in, fp32 accumulate, T or
 // fp32 out. Contract: contract::gemm_draft<T> (bi/contract/gemm.hpp), whose only parameter is the number of K slices.
 
@@ -238,6 +242,12 @@ class BI_TYPE gemm {
   contract::gemm_draft<T> numerics() const { return {limits_.slices}; }
 
   status operator()(const args& a, workspace ws, cuda_stream stream) const;  // bi/gemm.cuh
+
+  // What the call above will run on the current device, for these arguments, to be printed with schedule::to_string; and
+  // a call with a schedule of one's own, for tests and measurements: no schedule changes a bit. It is an error if the
+  // problem or the device does not allow it. Defined in bi/gemm.cuh.
+  status pick(const args& a, schedule::gemm_schedule& s) const;
+  status launch_with(const schedule::gemm_schedule& s, const args& a, workspace ws, cuda_stream stream) const;
 
  private:
   explicit gemm(const gemm_limits& limits) : limits_(limits), status_(check_limits<Epilogue>(limits)) {

@@ -149,5 +149,26 @@ status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_sche
   return st;
 }
 
+// The current device. Whether the program has the wgmma kernels is asked of one of them: built for another target than
+// sm_90a its body is empty, and has no static shared memory.
+template <class T, class Epilogue, class Out>
+status find_gemm_device(schedule::gemm_device& d) {
+  int device = 0, major = 0;
+  cudaError_t code = runtime::get_device(&device);
+  if (code != cudaSuccess) return cuda_status("gemm", "cudaGetDevice", code);
+  code = runtime::get_attribute(&d.processors, cudaDevAttrMultiProcessorCount, device);
+  if (code != cudaSuccess) return cuda_status("gemm", "cudaDeviceGetAttribute(MultiProcessorCount)", code);
+  code = runtime::get_attribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (code != cudaSuccess) return cuda_status("gemm", "cudaDeviceGetAttribute(ComputeCapabilityMajor)", code);
+  d.wgmma = false;
+  if (major != 9) return {};
+  cudaFuncAttributes attributes = {};
+  const auto kernel = kernel::gemm_wgmma_kernel<T, Epilogue, Out, weights_first<1, 8>, false>;
+  code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
+  if (code != cudaSuccess) return cuda_status("gemm", "cudaFuncGetAttributes", code);
+  d.wgmma = attributes.sharedSizeBytes > 0;
+  return {};
+}
+
 }  // namespace launch_detail
 BI_NAMESPACE_END

@@ -29,9 +29,14 @@ inline std::string to_string(const gemm_case& c) {
          (c.batch != 1 ? ",batch=" + std::to_string(c.batch) : "") + (c.alpha != 1.0f ? ",alpha" : "");
 }
 
-// D as stored, padding included: what the operation may not write must stay poisoned.
+template <class T, class Epilogue, class Out>
+struct prepared_gemm {
+  gemm_call<T, Epilogue, Out> call;
+  Out* d;
+  std::int64_t d_size;
+};
 template <class T, class Epilogue, class Out, class Backend>
-std::vector<Out> run_gemm(Backend& b, const gemm_case& c, std::uint64_t seed = 1) {
+prepared_gemm<T, Epilogue, Out> prepare_gemm(Backend& b, const gemm_case& c, std::uint64_t seed) {
   const bool nk = c.layout == bi::weight_layout::nk;
   const std::int64_t lda = c.k + c.pad, ldb = (nk ? c.k : c.n) + c.pad, b_rows = nk ? c.n : c.k;
   const std::int64_t d_cols = Epilogue::has_gate ? c.n / 2 : c.n, ldd = d_cols + c.pad, ldr = c.n + c.pad;
@@ -53,8 +58,14 @@ std::vector<Out> run_gemm(Backend& b, const gemm_case& c, std::uint64_t seed = 1
   a.m = c.m;
   a.batch = c.batch;
   a.alpha = c.alpha;
-  b.run(gemm_op{}, call);
-  return b.read(d);
+  return {call, d, c.batch * c.m * ldd};
+}
+// D as stored, padding included: what the operation may not write must stay poisoned.
+template <class T, class Epilogue, class Out, class Backend>
+std::vector<Out> run_gemm(Backend& b, const gemm_case& c, std::uint64_t seed = 1) {
+  const auto prepared = prepare_gemm<T, Epilogue, Out>(b, c, seed);
+  b.run(gemm_op{}, prepared.call);
+  return b.read(prepared.d);
 }
 
 struct gemm_f32_case {

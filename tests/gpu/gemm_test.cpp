@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "bi/gemm.hpp"
+#include "bi/schedule/gemm.hpp"
 #include "golden/cases_gemm.hpp"
 #include "gpu/support/gpu_backend.hpp"
 #include "support/backend.hpp"
 #include "support/catch.hpp"
+#include "support/manifest_gemm.hpp"
 
 using bi::bf16;
 using bi::fp16;
@@ -88,9 +90,112 @@ TEST_CASE("gemm: every epilogue equals the reference's", "[gpu]") {
   }
 }
 
-TEST_CASE("gemm: a row alone equals the row in batches of 1..257", "[gpu]") {
-  const std::int64_t n = 72, k = 1096, most = 257;
-  for (const int slices : {1, 2}) {
+namespace {
+
+// Every schedule's bytes are the reference's.
+template <class T, class Epilogue, class Out>
+void force(const test::gemm_case& c) {
+  bi::schedule::gemm_problem p;
+  p.m = c.m, p.n = c.n, p.k = c.k, p.batch = c.batch, p.slices = c.slices;
+  p.kn = c.layout == weight_layout::kn;
+  p.aligned = true;
+  test::host_backend host;
+  const auto expected = test::run_gemm<T, Epilogue, Out>(host, c, 31);
+  test::gpu_backend gpu;
+  const auto g = test::prepare_gemm<T, Epilogue, Out>(gpu, c, 31);
+  const auto op = bi::gemm<T, Epilogue, Out>::prepare(g.call.limits);
+  for (const auto& entry : test::manifest({test::gemm_operation<T>()}, test::gemm_schedules(p))) {
+    INFO(to_string(entry) << ": " << test::to_string(c));
+    gpu.poison(g.d, g.d_size);
+    REQUIRE(bi::describe(op.launch_with(entry.schedule, g.call.args, {}, gpu.stream())) == "ok");
+    REQUIRE(test::difference(gpu.read(g.d), expected) == "");
+  }
+  gpu.clear();
+}
+
+}  // namespace
+
+TEST_CASE("gemm: every schedule gives the reference's bytes", "[gpu]") {
+  using none = bi::epilogue::none;
+  for (const int slices : {1, 2, 4, 8}) {
+    for (const std::int64_t m : {1, 20, 70, 130, 300}) force<bf16, none, bf16>({m, 328, 1096, slices});
+    force<bf16, none, bf16>({130, 131, 648, slices, weight_layout::nk, values::hostile, 8});
+    force<bf16, none, bf16>({40, 200, 1000, slices, weight_layout::nk, values::wide, 0, 0, 3});  // a batch
+    force<bf16, none, float>({150, 137, 520, slices});
+    force<fp16, none, fp16>({90, 264, 1032, slices, weight_layout::nk, values::cancelling});
+    force<bf16, none, bf16>({140, 328, 712, slices, weight_layout::kn});
+    force<fp16, none, fp16>({9, 72, 712, slices, weight_layout::kn, values::hostile});
+  }
+  // Fewer k than slices have room for: empty slices.
+  for (const std::int64_t k : {8, 64, 136, 200}) force<bf16, none, bf16>({33, 72, k, 8});
+}
+
+TEST_CASE("gemm: every epilogue of every schedule gives the reference's bytes", "[gpu]") {
+  for (const int slices : {1, 2, 4}) {
+    for (const std::int64_t m : {7, 140}) {
+      test::gemm_case c{m, 264, 584, slices};
+      force<bf16, bi::epilogue::bias, bf16>(c);
+      force<bf16, bi::epilogue::residual, bf16>(c);
+      force<bf16, bi::epilogue::silu_gate, bf16>(c);
+      c.alpha = 0.37f;
+      force<fp16, bi::epilogue::bias_residual, fp16>(c);
+      c.pad = 8;
+      force<bf16, bi::epilogue::bias_silu_gate, bf16>(c);
+      force<bf16, bi::epilogue::bias_residual, bf16>({m, 131, 584, slices});  // D's rows are not aligned
+    }
+    force<bf16, bi::epilogue::partial, float>({50, 100, 1024, slices});
+  }
+}
+
+TEST_CASE("gemm: a schedule that the arguments don't allow is an error", "[gpu]") {
+  test::gpu_backend gpu;
+  test::gemm_call<bf16, bi::epilogue::none, bf16> call;
+  call.limits = {64, 64, 64, 1};
+  call.args.a = call.args.b = gpu.input(test::random_vector<bf16>(64 * 64, values::normal, 1));
+  bf16* d = gpu.output<bf16>(64 * 64);
+  call.args.d = d;
+  call.args.m = 64;
+  bi::schedule::gemm_schedule s;
+  s.kernel = bi::schedule::gemm_kernel::wgmma;
+  s.block_m = 100, s.blocks = 1;
+  const auto op = bi::gemm<bf16>::prepare(call.limits);
+  CHECK(bi::describe(op.launch_with(s, call.args, {}, gpu.stream())).find("schedule.block_m = 100") !=
+        std::string::npos);
+  CHECK(test::difference(gpu.read(d), test::poisoned<bf16>(64 * 64)) == "");
+  gpu.clear();
+}
+
+TEST_CASE("gemm: weights that the kernel before writes", "[gpu]") {
+  // The second product's B is the first one's D, which is late: without b_is_constant no weight may be read before.
+  const std::int64_t m = 5, n = 264, k = 512, depth = 8192;
+  test::gpu_backend gpu;
+  const auto a1 = test::random_vector<bf16>(n * depth, values::normal, 1);
+  const auto b1 = test::random_vector<bf16>(k * depth, values::normal, 2);
+  const auto a2 = test::random_vector<bf16>(m * k, values::normal, 3);
+  bf16 *weights = gpu.output<bf16>(n * k), *d = gpu.output<bf16>(m * n);
+  const auto first = bi::gemm<bf16>::prepare({k, depth, n, 1}), second = bi::gemm<bf16>::prepare({n, k, m, 1});
+  bi::gemm_args<bf16> x, y;
+  x.a = gpu.input(a1), x.b = gpu.input(b1), x.d = weights, x.m = n;
+  y.a = gpu.input(a2), y.b = weights, y.d = d, y.m = m;
+  std::vector<bf16> host_weights(static_cast<std::size_t>(n * k)), expected(static_cast<std::size_t>(m * n));
+  bi::gemm_args<bf16> hx = x, hy = y;
+  hx.a = a1.data(), hx.b = b1.data(), hx.d = host_weights.data();
+  hy.a = a2.data(), hy.b = host_weights.data(), hy.d = expected.data();
+  REQUIRE(bi::describe(bi::reference::gemm(first.limits(), hx)) == "ok");
+  REQUIRE(bi::describe(bi::reference::gemm(second.limits(), hy)) == "ok");
+  for (int i = 0; i < 20; ++i) {
+    gpu.poison(weights, n * k);
+    gpu.poison(d, m * n);
+    REQUIRE(bi::describe(first(x, {}, gpu.stream())) == "ok");
+    REQUIRE(bi::describe(second(y, {}, gpu.stream())) == "ok");
+    REQUIRE(test::difference(gpu.read(d), expected) == "");
+  }
+  gpu.clear();
+}
+
+TEST_CASE("gemm: a row alone equals the row in batches of 1..300", "[gpu]") {
+  const std::int64_t n = 264, k = 1096, most = 300;
+  for (const int slices : {1, 2, 4, 8}) {
     test::gpu_backend gpu;
     const auto rows = test::random_vector<bf16>(most * k, values::normal, 7);
     const bf16* a = gpu.input(rows);

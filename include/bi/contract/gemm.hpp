@@ -51,7 +51,7 @@ BI_HD constexpr bool slices_valid(int slices) { return slices == 1 || slices == 
 
 // Narrow outputs get more slices, so that a GPU finds work in k when m is small. n and k are those of the whole weight.
 BI_HD constexpr int default_slices(std::int64_t n, std::int64_t k) {
-  int s = n >= 2048 ? 1 : n >= 1024 ? 4 : 8;
+  int s = n >= 2048 ? 1 : n >= 1024 ? 2 : n >= 512 ? 4 : 8;
   while (s > 1 && k / s < min_slice_depth) s /= 2;
   return s;
 }

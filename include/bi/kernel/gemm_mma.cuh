@@ -31,37 +31,49 @@ struct gemm_params {
   bool d_pairs;               // rows of D start at multiples of two elements
 };
 
+// A row of D, and of the residual. `inside`: it is one.
+template <class T, class Out>
+struct gemm_row {
+  Out* d;
+  const T* residual;
+  bool inside;
+};
+template <class Epilogue, class T, class Out>
+BI_D gemm_row<T, Out> gemm_find_row(const gemm_params<T, Out>& p, std::int64_t entry, std::int64_t row) {
+  const T* residual = nullptr;
+  if constexpr (Epilogue::has_residual) residual = p.residual + entry * p.residual_batch_stride + row * p.ldr;
+  return {p.d + entry * p.d_batch_stride + row * p.ldd, residual, row < p.m};
+}
+
 // Output (row, col) from the root of its tree, up to the gate.
 template <class Epilogue, class T, class Out>
-BI_D Out gemm_mma_value(const gemm_params<T, Out>& p, const T* residual, std::int64_t row, std::int64_t col,
-                        float acc) {
+BI_D Out gemm_value(const gemm_params<T, Out>& p, const gemm_row<T, Out>& r, std::int64_t col, float acc) {
   return contract::gemm_epilogue<Epilogue, Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
-                                                Epilogue::has_residual ? residual + row * p.ldr + col : nullptr);
+                                                Epilogue::has_residual ? r.residual + col : nullptr);
 }
 
 // Outputs (row, col) and (row, col + 1), col even.
 template <class Epilogue, class T, class Out>
-BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const T* residual, Out* d, std::int64_t row, std::int64_t col,
-                          float v0, float v1) {
-  if (row >= p.m || col >= p.n) return;
-  Out* to = d + row * p.ldd;
+BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const gemm_row<T, Out>& r, std::int64_t col, float v0,
+                          float v1) {
+  if (!r.inside || col >= p.n) return;
   if constexpr (Epilogue::has_gate) {  // n is even
-    to[col / 2] = contract::gemm_silu_gate(gemm_mma_value<Epilogue>(p, residual, row, col, v0),
-                                           gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1));
+    r.d[col / 2] =
+        contract::gemm_silu_gate(gemm_value<Epilogue>(p, r, col, v0), gemm_value<Epilogue>(p, r, col + 1, v1));
   } else {
-    const Out y0 = gemm_mma_value<Epilogue>(p, residual, row, col, v0);
+    const Out y0 = gemm_value<Epilogue>(p, r, col, v0);
     if (col + 1 == p.n) {
-      to[col] = y0;
+      r.d[col] = y0;
       return;
     }
-    const Out y1 = gemm_mma_value<Epilogue>(p, residual, row, col + 1, v1);
+    const Out y1 = gemm_value<Epilogue>(p, r, col + 1, v1);
     if (!p.d_pairs) {
-      to[col] = y0;
-      to[col + 1] = y1;
+      r.d[col] = y0;
+      r.d[col + 1] = y1;
     } else if constexpr (sizeof(Out) == 2) {
-      *reinterpret_cast<std::uint32_t*>(to + col) = y0.bits | static_cast<std::uint32_t>(y1.bits) << 16;
+      *reinterpret_cast<std::uint32_t*>(r.d + col) = y0.bits | static_cast<std::uint32_t>(y1.bits) << 16;
     } else {
-      *reinterpret_cast<float2*>(to + col) = make_float2(y0, y1);
+      *reinterpret_cast<float2*>(r.d + col) = make_float2(y0, y1);
     }
   }
 }
@@ -142,8 +154,6 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
     const std::int64_t entry = tile / tiles_m / tiles_n;
     const T* a = p.a + entry * p.a_batch_stride;
     const T* b = p.b + entry * p.b_batch_stride;
-    const T* residual = Epilogue::has_residual ? p.residual + entry * p.residual_batch_stride : nullptr;
-    Out* d = p.d + entry * p.d_batch_stride;
 
     const auto a_stage = [&](std::int64_t t) {
       return reinterpret_cast<T*>(shared) + static_cast<int>(t % shape::stages) * shape::stage_values;
@@ -196,11 +206,13 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
     const std::int64_t warp_col = col + warp % shape::warps_n * shape::warp_n + lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < shape::fragments_m; ++i) {
+      const auto upper = gemm_find_row<Epilogue>(p, entry, warp_row + 16 * i);
+      const auto lower = gemm_find_row<Epilogue>(p, entry, warp_row + 16 * i + 8);
 #pragma unroll
       for (int j = 0; j < shape::fragments_n; ++j) {
         const float(&c)[4] = fragments[i][j];
-        gemm_store_pair<Epilogue>(p, residual, d, warp_row + 16 * i, warp_col + 8 * j, c[0], c[1]);
-        gemm_store_pair<Epilogue>(p, residual, d, warp_row + 16 * i + 8, warp_col + 8 * j, c[2], c[3]);
+        gemm_store_pair<Epilogue>(p, upper, warp_col + 8 * j, c[0], c[1]);
+        gemm_store_pair<Epilogue>(p, lower, warp_col + 8 * j, c[2], c[3]);
       }
     }
   }

@@ -133,6 +133,8 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
   place at;
   int partials_parity = 0;
   bool mine = even;
+  // The next kernel may start when half of the copies are made: its first weights then fill the gap at this one's end.
+  int until_half = ((p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin) + 1) / 2;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
     if (!Shape::weights_first && p.cluster_k > 1 && index != first_tile) {  // the ring holds the last tile's partials
       device::mbarrier_wait_cluster(partials_read, partials_parity);
@@ -141,6 +143,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
     const int row = IsX ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
+      if (--until_half == 0) device::launch_dependents();
       if (!mine) continue;
       const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
       const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);
@@ -156,6 +159,12 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
           device::tma_load_3d(to, o.map, barrier, x, y, t.entry, o.policy);
         }
       }
+    }
+  }
+  // No block of a cluster ends while others have to tell it that they are done with a stage.
+  if (p.cluster_x * p.cluster_y > 1) {
+    for (int s = 0; s < p.stages; ++s, at.next(p.stages)) {
+      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
     }
   }
 }
@@ -176,15 +185,16 @@ BI_D unsigned char* box_chunk(unsigned char* box, int row, int chunk) {
 }
 
 template <class Shape, class Epilogue, class T, class Out, int Values>
-BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const T* residual,
-                      const float (&acc)[Values], int row0, int col0, int entry, int consumer, int& box) {
+BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
+                      int col0, int entry, int consumer, int& box) {
   constexpr int columns = box_columns<Shape, Epilogue>, product = product_columns<Shape, Epilogue>;
   const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
+  const gemm_row<T, Out> row[2] = {gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4),
+                                   gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4 + 8)};
   const auto value = [&](int h, int col, float v) {
-    const std::int64_t row = row0 + 16 * warp + lane / 4 + 8 * h;
     // What lies outside D is not written; its bias and residual are not there to be read.
-    if ((Epilogue::has_bias || Epilogue::has_residual) && (row >= p.p.m || col >= p.p.n)) return Out{};
-    return gemm_mma_value<Epilogue>(p.p, residual, row, col, v);
+    if ((Epilogue::has_bias || Epilogue::has_residual) && (!row[h].inside || col >= p.p.n)) return Out{};
+    return gemm_value<Epilogue>(p.p, row[h], col, v);
   };
 #pragma unroll
   for (int b = 0; b < Shape::block_y / product / columns; ++b) {
@@ -215,8 +225,8 @@ BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
       if constexpr (Epilogue::has_gate) {
 #pragma unroll
         for (int q = 0; q < 4; ++q) {
-          const int row = 16 * warp + lane / 4 + 8 * (q % 2);
-          auto* to = reinterpret_cast<std::uint16_t*>(box_chunk<columns>(target, row, 2 * c + q / 2));
+          auto* to = reinterpret_cast<std::uint16_t*>(
+              box_chunk<columns>(target, 16 * warp + lane / 4 + 8 * (q % 2), 2 * c + q / 2));
           to[lane % 4] = static_cast<std::uint16_t>(r[q]);
           to[4 + lane % 4] = static_cast<std::uint16_t>(r[q] >> 16);
         }
@@ -298,17 +308,22 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
   const int first_tile = static_cast<int>(blockIdx.x) / cluster, tile_step = static_cast<int>(gridDim.x) / cluster;
   const slice_list ks = find_slices(p, rank);
 
-  if (warp == Shape::consumer_threads / 32 && lane < 2) device::prefetch_tensor_map(lane == 0 ? &p.x : &p.y);
-  if (thread < p.stages) {
-    device::mbarrier_init(&full[thread], 2);  // the copiers of X and of Y
-    // Every consumer warp of every thread block that this one's copies reach.
-    device::mbarrier_init(&empty[thread], 4 * Shape::consumers * (p.cluster_x + p.cluster_y - 1));
-    if (thread == 0) {
+  if (device::elect_one()) {
+    if (warp == 0) device::prefetch_tensor_map(&p.x);
+    if (warp == 1) device::prefetch_tensor_map(&p.y);
+    constexpr int warps = Shape::threads / 32;
+    for (int s = warp; s < p.stages; s += warps) {
+      device::mbarrier_init(&full[s], 2);  // the copiers of X and of Y
+      // Every consumer warp of every thread block that this one's copies reach.
+      device::mbarrier_init(&empty[s], 4 * Shape::consumers * (p.cluster_x + p.cluster_y - 1));
+    }
+    if (warp == warps - 1) {
       device::mbarrier_init(&partials_ready, 4 * Shape::consumers * p.cluster_k);
       device::mbarrier_init(&partials_read, 4 * Shape::consumers * p.cluster_k);
     }
     device::mbarrier_init_fence();
   }
+  __syncwarp();
   if (cluster > 1) {
     device::cluster_arrive();
     device::cluster_wait();
@@ -358,9 +373,6 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
                                                           tile_step, even);
         }
       }
-      // Now, not earlier: until here the next kernel's first weights would take memory bandwidth from this one's; from
-      // here on they fill a gap.
-      if (copier == 0) device::launch_dependents();
     }
     __syncwarp();
   } else {
@@ -447,8 +459,6 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         }
       }
 
-      const T* residual = Epilogue::has_residual ? p.p.residual + t.entry * p.p.residual_batch_stride : nullptr;
-      Out* d = p.p.d + t.entry * p.p.d_batch_stride;
       // Tells the cluster that this warp's partial results are there, and waits for those of all; then that they are read.
       const auto partials_are_written = [&] {
         __syncwarp();
@@ -473,30 +483,27 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
             constexpr int step = Shape::consumer_threads * 4;
             device::named_barrier(1, Shape::consumer_threads);  // the other warpgroup reads the ring no more
 #pragma unroll
-            for (int f = 0; f < Shape::fragments; ++f) {
-#pragma unroll
-              for (int j = 0; j < blocks; ++j) {
-                *reinterpret_cast<float4*>(mine + (f * blocks + j) * step) =
-                    make_float4(acc[f][4 * j], acc[f][4 * j + 1], acc[f][4 * j + 2], acc[f][4 * j + 3]);
-              }
+            for (int j = 0; j < blocks; ++j) {
+              *reinterpret_cast<float4*>(mine + j * step) =
+                  make_float4(acc[0][4 * j], acc[0][4 * j + 1], acc[0][4 * j + 2], acc[0][4 * j + 3]);
             }
             partials_are_written();
+            static_assert(Shape::fragments == 1, "one block of 64 rows of X");
+            const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + warp % 4 * 16 + rows);
+            const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + warp % 4 * 16 + rows + 8);
             with_ranks(p.cluster_k, [&](auto ranks) {
               constexpr int count = 8 / decltype(ranks)::value > 1 ? 8 / decltype(ranks)::value : 1;
-              constexpr int all = Shape::fragments * blocks;
-              const int end = all * (rank + 1) / decltype(ranks)::value;
-              for (int b = all * rank / decltype(ranks)::value; b < end; b += count) {
+              const int end = blocks * (rank + 1) / decltype(ranks)::value;
+              for (int b = blocks * rank / decltype(ranks)::value; b < end; b += count) {
                 float root[count][4];
-                // Beyond the end there is memory still: the ring's, or the rest of the staging's.
-                const int first = b + count <= all ? b : all - count;
+                const int first = b + count <= blocks ? b : blocks - count;
                 combine_ranks<decltype(ranks)::value>(root, mine + first * step, step * 4);
 #pragma unroll
                 for (int i = 0; i < count; ++i) {
                   const int block = first + i;
                   if (block < b || block >= end) continue;
-                  const int row = row0 + 64 * (block / blocks) + warp % 4 * 16 + rows, col = t.y + block % blocks * 8 + pair;
-                  gemm_store_pair<Epilogue>(p.p, residual, d, row, col, root[i][0], root[i][1]);
-                  gemm_store_pair<Epilogue>(p.p, residual, d, row + 8, col, root[i][2], root[i][3]);
+                  gemm_store_pair<Epilogue>(p.p, upper, t.y + 8 * block + pair, root[i][0], root[i][1]);
+                  gemm_store_pair<Epilogue>(p.p, lower, t.y + 8 * block + pair, root[i][2], root[i][3]);
                 }
               }
             });
@@ -509,17 +516,19 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
             bool stored = false;
             if constexpr (has_boxes<Shape, Epilogue, Out>) {
               if (p.store_by_copy) {
-                store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), residual, acc[f],
+                store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f],
                                              row0 + 64 * f, t.y, t.entry, consumer, box);
                 stored = true;
               }
             }
             if (!stored) {
+              const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows);
+              const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows + 8);
 #pragma unroll
               for (int j = 0; j < values / 4; ++j) {
-                const int row = row0 + 64 * f + warp % 4 * 16 + rows, col = t.y + 8 * j + pair;
-                gemm_store_pair<Epilogue>(p.p, residual, d, row, col, acc[f][4 * j], acc[f][4 * j + 1]);
-                gemm_store_pair<Epilogue>(p.p, residual, d, row + 8, col, acc[f][4 * j + 2], acc[f][4 * j + 3]);
+                const int col = t.y + 8 * j + pair;
+                gemm_store_pair<Epilogue>(p.p, upper, col, acc[f][4 * j], acc[f][4 * j + 1]);
+                gemm_store_pair<Epilogue>(p.p, lower, col, acc[f][4 * j + 2], acc[f][4 * j + 3]);
               }
             }
           }
@@ -552,7 +561,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
               if (has_weights && i + 4 * c < tokens) {
-                gemm_store_pair<Epilogue>(p.p, residual, d, t.y + i + 4 * c, col, v[c].x, v[c].y);
+                gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + i + 4 * c), col, v[c].x,
+                                          v[c].y);
               }
             }
           }
@@ -570,7 +580,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
 #pragma unroll
               for (int c = 0; c < count; ++c) {
                 if (has_weights && first + c >= i && first + c < end) {
-                  gemm_store_pair<Epilogue>(p.p, residual, d, t.y + first + c, col, root[c][0], root[c][1]);
+                  gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + first + c), col, root[c][0],
+                                            root[c][1]);
                 }
               }
             }
@@ -580,12 +591,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
       }
     }
     if (!Shape::weights_first && thread % 128 == 0) device::tma_store_wait_read<0>();
-  }
-  // No block ends while others of its cluster read its memory or arrive at its barriers.
-  if (cluster > 1) {
-    __syncwarp();
-    device::cluster_arrive();
-    device::cluster_wait();
+    // No block of a cluster ends while others read its memory or arrive at its barriers.
+    if (partials_used) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
   }
 #else
   __trap();

@@ -55,24 +55,16 @@ constexpr std::int64_t gemm_tiles(std::int64_t m, std::int64_t n, std::int64_t b
   return (m / block_m + (m % block_m != 0 ? 1 : 0)) * (n / block_n + (n % block_n != 0 ? 1 : 0)) * batch;
 }
 
-// The generic mma.sync schedule: every shape, alignment and architecture from sm_80.
-constexpr gemm_schedule pick_gemm_schedule(std::int64_t m, std::int64_t n, std::int64_t batch) {
-  gemm_schedule s;
-  s.block_m = m <= 16 ? 16 : 64;
-  const std::int64_t tiles = gemm_tiles(m, n, batch, s.block_m, s.block_n);
-  constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x
-  s.blocks = tiles < most ? tiles : most;
-  return s;
-}
-
 // What a schedule may depend on.
 struct gemm_problem {
-  std::int64_t m, n, k, batch;
-  int slices;
-  bool kn;  // weights as [k, n]
+  std::int64_t m = 0, n = 0, k = 0, batch = 1;
+  int slices = 1;
+  bool kn = false;       // weights as [k, n]
+  bool aligned = false;  // every row of A and B starts at a multiple of 16 bytes
 };
 struct gemm_device {
   int processors = 132;
+  bool wgmma = false;  // the program has code for sm_90a, and this is such a device
 };
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -143,12 +135,11 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   }
   // Tokens first.
   const auto tokens_first = [&](int block_m, int block_n, int cluster_k) {
-    for (const int group : {4, 8, 16}) {
-      emit(false, block_m, block_n, 1, 1, cluster_k, group);
-      if (cluster_k > 1) continue;
-      if (block_n % (p.kn ? 128 : 16) == 0) emit(false, block_m, block_n, 2, 1, 1, group);
-      emit(false, block_m, block_n, 1, 2, 1, group);
-    }
+    constexpr int group = 4;
+    emit(false, block_m, block_n, 1, 1, cluster_k, group);
+    if (cluster_k > 1) return;
+    if (block_n % (p.kn ? 128 : 16) == 0) emit(false, block_m, block_n, 2, 1, 1, group);
+    emit(false, block_m, block_n, 1, 2, 1, group);
   };
   if (p.slices == 1) {
     tokens_first(128, 256, 1);
@@ -165,6 +156,97 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
       if (!p.kn && p.slices / cluster_k <= 4) tokens_first(128, 96, cluster_k);
     }
   }
+}
+
+// Whether a kernel can run a schedule: one of those above but for the number of thread blocks, whole clusters of it, the
+// stages and the kind of launch; or the generic kernel.
+inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
+  if (s.blocks < 1) return false;
+  if (s.kernel == gemm_kernel::mma) return (s.block_m == 16 || s.block_m == 64) && s.block_n == 64;
+  const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
+  if (!p.aligned || p.k < 1 || cluster < 1 || s.blocks % cluster != 0) return false;
+  if (s.stages < 0 || s.stages == 1 || s.group < 1) return false;
+  bool found = false;
+  for_each_gemm_schedule(p, gemm_device{}, [&](const gemm_schedule& x) {
+    gemm_schedule y = x;
+    y.blocks = s.blocks, y.stages = s.stages, y.group = s.group, y.programmatic = s.programmatic;
+    y.residents = s.residents;
+    if (s.residents != 1 && (s.residents != 2 || !s.weights_first || s.block_n > 64)) return;
+    if (s.weights_first && x.weights_first && s.block_n % 8 == 0 && s.block_n >= 8 &&
+        (s.block_n + 63) / 64 == (x.block_n + 63) / 64 && s.block_n / s.cluster_m % 8 == 0) {
+      y.block_n = s.block_n;  // any number of weights
+    }
+    if (s == y && (!p.kn || s.block_n == x.block_n)) found = true;
+  });
+  return found;
+}
+
+// A model of a schedule's time on an H100, in microseconds; benchmarks/gemm/retune measures what it predicts. A tile of k
+// takes as long as the tensor core, the shared memory or the loop around them; memory is read meanwhile.
+inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
+  constexpr double clocks = 1650.0, memory = 2.9e6;  // a microsecond: clocks, bytes
+  constexpr double shared = 117.0;                   // bytes a clock
+  const int block_x = s.weights_first ? s.block_n : s.block_m, block_y = s.weights_first ? s.block_m : s.block_n;
+  const int blocks_64 = static_cast<int>(ceil_div(block_x, 64));
+  const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
+  const double tiles =
+      static_cast<double>(gemm_tiles(p.m, p.n, p.batch, s.block_m * s.cluster_m, s.block_n * s.cluster_n));
+  const double clusters = static_cast<double>(s.blocks / cluster);
+  const double rounds = tiles <= clusters ? 1.0 : static_cast<double>(static_cast<std::int64_t>((tiles - 1) / clusters) + 1);
+  const double resident = static_cast<double>(s.blocks) / d.processors;
+  const double tensor = 4.0 * blocks_64 * (block_y < 40 ? 20.0 : block_y / 2.0) + 20.0;
+  const double bytes = (block_x + block_y) * 128.0 + 4.0 * blocks_64 * (2048.0 + block_y * 32.0);
+  const auto larger = [](double a, double b) { return a > b ? a : b; };
+  const double busy = larger(tensor, bytes / shared);
+  double step = larger(busy, 160.0);
+  if (resident > 1.0) step = larger(step, busy * resident);
+  if (s.cluster_k > 1) step *= 1.0 + 0.2 * resident;
+  const double compute = rounds * static_cast<double>(ceil_div(ceil_div(p.k, 64), s.cluster_k)) * step / clocks;
+  const double m = static_cast<double>(p.m), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
+  const double traffic = 2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory;
+  double end = 0.4 + block_y * (s.weights_first ? 0.025 : 0.004);
+  if (s.cluster_k > 1) end += 1.0 + block_y * (s.weights_first ? 0.02 : 0.01);
+  const double pair = s.cluster_m * s.cluster_n == 1 ? 0.0 : s.weights_first ? -0.3 : 0.2;
+  return 1.5 + larger(compute, traffic) + (compute < traffic ? compute : traffic) / 8.0 + pair + end * (rounds + 1.0) / 2.0;
+}
+
+// Schedules that were never the best by more than noise, where others were.
+constexpr bool gemm_is_plausible(const gemm_schedule& s, const gemm_problem& p) {
+  constexpr int widths[] = {8, 16, 32, 64, 96, 128};
+  int padded = 128;
+  for (int i = 5; i >= 0; --i) {
+    if (p.m <= widths[i]) padded = widths[i];
+  }
+  if (p.kn) padded = padded <= 8 ? 8 : padded <= 32 ? 32 : 128;
+  if (!s.weights_first) {
+    const bool pairs = p.slices == 1 && p.m > 128 && p.m <= 512 && (!p.kn || s.block_n % 128 == 0);
+    return p.m > 96 && s.cluster_n == 1 && (s.cluster_m == 2) == pairs;
+  }
+  if (p.m > 512 || s.cluster_n > 1) return false;
+  if (s.block_m != padded && !(p.m > 64 && s.block_m == 64)) return false;
+  if (s.cluster_m > 1 && p.m <= s.block_m) return false;
+  // Two thread blocks an SM: only where clusters of many blocks find no room otherwise.
+  const bool crowded = s.cluster_k >= 4 && s.blocks > 100;
+  return (s.residents == 2) == crowded;
+}
+
+// The schedule of the least cost; the generic one where there is no other.
+inline gemm_schedule pick_gemm_schedule(const gemm_problem& p, const gemm_device& d) {
+  gemm_schedule best;
+  best.block_m = p.m <= 16 ? 16 : 64;
+  best.programmatic = false;
+  const std::int64_t tiles = gemm_tiles(p.m, p.n, p.batch, best.block_m, best.block_n);
+  constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x, and of the wgmma kernel's ints
+  best.blocks = tiles < most ? tiles : most;
+  if (!d.wgmma || !p.aligned || p.k < 1 || p.m > most || p.n > most || p.k > most || tiles * 64 > most) return best;
+  double least = 0.0;
+  bool found = false;
+  for_each_gemm_schedule(p, d, [&](const gemm_schedule& s) {
+    if (!gemm_is_plausible(s, p)) return;
+    const double cost = gemm_cost(s, p, d);
+    if (!found || cost < least) best = s, least = cost, found = true;
+  });
+  return best;
 }
 
 }  // namespace schedule

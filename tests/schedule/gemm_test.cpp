@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "bi/schedule/gemm.hpp"
+
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "support/catch.hpp"
+#include "support/manifest_gemm.hpp"
+
+using bi::schedule::gemm_device;
+using bi::schedule::gemm_kernel;
+using bi::schedule::gemm_problem;
+using bi::schedule::gemm_schedule;
+
+namespace {
+
+constexpr gemm_device hopper{132, true};
+
+gemm_problem problem(std::int64_t m, std::int64_t n, std::int64_t k, int slices, bool kn = false) {
+  gemm_problem p;
+  p.m = m, p.n = n, p.k = k, p.slices = slices, p.kn = kn, p.aligned = true;
+  return p;
+}
+
+// Whole clusters, at most all of the GPU's, and a thread block for each tile if there are few.
+void check_grid(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
+  const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
+  REQUIRE(s.blocks >= 1);
+  REQUIRE(s.blocks % cluster == 0);
+  if (s.kernel == gemm_kernel::wgmma) {
+    REQUIRE(s.blocks <= 2 * d.processors);
+    REQUIRE(s.blocks / cluster <=
+            bi::schedule::gemm_tiles(p.m, p.n, p.batch, s.block_m * s.cluster_m, s.block_n * s.cluster_n));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gemm schedule: every one that is picked is legal", "[schedule]") {
+  std::set<std::string> picked;
+  for (const int slices : {1, 2, 4, 8}) {
+    for (const bool kn : {false, true}) {
+      for (const std::int64_t n : {1, 8, 72, 512, 1000, 1280, 2880, 4096, 6144, 24576, 151936}) {
+        for (const std::int64_t k : {8, 1000, 4096, 12288}) {
+          for (std::int64_t m = 1; m <= 16384; m += m < 300 ? 1 : m / 3) {
+            const gemm_problem p = problem(m, n, k, slices, kn);
+            const gemm_schedule s = bi::schedule::pick_gemm_schedule(p, hopper);
+            INFO(to_string(s) << ", m " << m << ", n " << n << ", k " << k << ", slices " << slices << ", kn " << kn);
+            REQUIRE(s.kernel == gemm_kernel::wgmma);
+            REQUIRE(bi::schedule::gemm_is_legal(s, p));
+            check_grid(s, p, hopper);
+            picked.insert(to_string(s));
+          }
+        }
+      }
+    }
+  }
+  CHECK(picked.size() > 50);
+}
+
+TEST_CASE("gemm schedule: the generic kernel where the other can't run", "[schedule]") {
+  gemm_problem p = problem(100, 4096, 4096, 1);
+  CHECK(bi::schedule::pick_gemm_schedule(p, hopper).kernel == gemm_kernel::wgmma);
+  CHECK(bi::schedule::pick_gemm_schedule(p, {132, false}).kernel == gemm_kernel::mma);
+  p.aligned = false;
+  const gemm_schedule s = bi::schedule::pick_gemm_schedule(p, hopper);
+  CHECK(s.kernel == gemm_kernel::mma);
+  CHECK(bi::schedule::gemm_is_legal(s, p));
+  p = problem(100, 4096, 0, 1);
+  CHECK(bi::schedule::pick_gemm_schedule(p, hopper).kernel == gemm_kernel::mma);
+  p = problem(std::int64_t{1} << 31, std::int64_t{1} << 31, 64, 1);
+  CHECK(bi::schedule::pick_gemm_schedule(p, hopper).kernel == gemm_kernel::mma);
+  CHECK(bi::schedule::pick_gemm_schedule(p, hopper).blocks == std::int64_t{1} << 30);
+}
+
+TEST_CASE("gemm schedule: what no kernel can run is not legal", "[schedule]") {
+  const gemm_problem p = problem(300, 4096, 4096, 1);
+  const gemm_schedule good = bi::schedule::pick_gemm_schedule(p, hopper);
+  REQUIRE(bi::schedule::gemm_is_legal(good, p));
+  const auto legal = [&](auto change) {
+    gemm_schedule s = good;
+    change(s);
+    return bi::schedule::gemm_is_legal(s, p);
+  };
+  CHECK(legal([](gemm_schedule& s) { s.blocks = s.cluster_m * s.cluster_n; }));
+  CHECK(legal([](gemm_schedule& s) { s.stages = 2; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.stages = 1; }));  // the consumer frees a stage after the next has come
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.blocks = 0; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.block_m = 100; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.block_n = 40, s.weights_first = false; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.cluster_k = 2; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.cluster_m = 3; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.group = 0; }));
+  gemm_problem unaligned = p;
+  unaligned.aligned = false;
+  CHECK_FALSE(bi::schedule::gemm_is_legal(good, unaligned));
+}
+
+TEST_CASE("gemm schedule: the manifest has legal schedules only, each under a name of its own", "[schedule]") {
+  for (const int slices : {1, 2, 4, 8}) {
+    for (const bool kn : {false, true}) {
+      const gemm_problem p = problem(200, 328, 1096, slices, kn);
+      std::set<std::string> names;
+      const auto all = test::gemm_schedules(p);
+      for (const auto& e : test::manifest({test::gemm_operation<bi::bf16>()}, all)) {
+        INFO(to_string(e));
+        CHECK(bi::schedule::gemm_is_legal(e.schedule, p));
+        names.insert(to_string(e));
+      }
+      CHECK(names.size() == all.size());
+    }
+  }
+}
+
+TEST_CASE("gemm schedule: text", "[schedule]") {
+  CHECK(to_string(bi::schedule::pick_gemm_schedule(problem(8, 8192, 4096, 1), hopper)) ==
+        "gemm_schedule{wgmma, weights first, block_m=8, block_n=64, cluster=1x1x1, residents=1, stages=0, group=1, "
+        "blocks=128, programmatic}");
+}
