@@ -13,17 +13,14 @@
 #include <vector>
 
 #include "bi/dtype.hpp"
+#include "timing.hpp"
 
 // The peer: cuBLASLt, D[m, n] = A[m, k] B[n, k]^T, all row-major (column-major D^T = B A^T).
 namespace bench {
 
-inline void require(cudaError_t code, const char* what) {
-  if (code != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(code));
-}
 inline void require(cublasStatus_t code, const char* what) {
   if (code != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(what) + ": " + cublasLtGetStatusString(code));
 }
-#define BENCH_REQUIRE(call) ::bench::require((call), #call)
 
 template <class T>
 class cublaslt_product {
@@ -46,8 +43,8 @@ class cublaslt_product {
                                                        &workspace_bytes, sizeof workspace_bytes));
     found_.resize(static_cast<std::size_t>(most));
     int count = 0;
-    BENCH_REQUIRE(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, b_, a_, d_, d_, preference, most, found_.data(),
-                                                 &count));
+    BENCH_REQUIRE(
+        cublasLtMatmulAlgoGetHeuristic(handle_, operation_, b_, a_, d_, d_, preference, most, found_.data(), &count));
     found_.resize(static_cast<std::size_t>(count));
     BENCH_REQUIRE(cublasLtMatmulPreferenceDestroy(preference));
     if (count == 0) throw std::runtime_error("cuBLASLt has no algorithm for this shape");
