@@ -80,6 +80,8 @@ status gemm<T, Epilogue, Out>::pick(const args& a, schedule::gemm_schedule& s) c
   if (const status st = check(limits_, a); !st) return st;
   schedule::gemm_device device;
   if (const status st = launch_detail::find_gemm_device<T, Epilogue, Out>(device); !st) return st;
+  // Their ways out of the wgmma kernel are tested as forced schedules only, so far.
+  if constexpr (Epilogue::has_bias || Epilogue::has_residual || Epilogue::has_gate) device.wgmma = false;
   const auto p = launch_detail::make_gemm_params(limits_, a);
   s = schedule::pick_gemm_schedule(
       launch_detail::gemm_problem_of(p, limits_.layout == weight_layout::kn), device);
