@@ -72,7 +72,7 @@ struct gemm_wgmma_params {
   int group;                 // tiles of X that are walked together before the next tile of Y
   int tiles;                 // grid_x grid_y batch
   int stages;
-  bool store_by_copy;      // D through the copy engine
+  bool store_by_copy;      // boxes of D leave through the copy engine
   bool weights_are_final;  // the weights may be read before the kernels that this one depends on are over
   bool weights_once;       // no other tile reads them again
 };
@@ -160,6 +160,10 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
         }
       }
     }
+    // A tile may have no copies for this thread: the others must not be two tiles ahead of it, or it misses a phase.
+    if (!Shape::weights_first && p.cluster_k > 1) {
+      device::mbarrier_arrive_remote(device::shared_address(partials_read));
+    }
   }
   // No block of a cluster ends while others have to tell it that they are done with a stage.
   if (p.cluster_x * p.cluster_y > 1) {
@@ -235,11 +239,23 @@ BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
                             r[3]);
       }
     }
-    device::fence_proxy_async();
-    device::named_barrier(1 + consumer, 128);
-    if (thread == 0) {
-      device::tma_store_3d(&p.d, target, col0 / product + columns * b, row0, entry);
-      device::tma_store_commit();
+    if (p.store_by_copy) {
+      device::fence_proxy_async();
+      device::named_barrier(1 + consumer, 128);
+      if (thread == 0) {
+        device::tma_store_3d(&p.d, target, col0 / product + columns * b, row0, entry);
+        device::tma_store_commit();
+      }
+    } else {  // D's rows are not aligned
+      device::named_barrier(1 + consumer, 128);
+#pragma unroll 1
+      for (int i = thread; i < 64 * columns; i += 128) {
+        const int r = i / columns, c = i % columns;
+        const std::int64_t row = row0 + r, col = col0 / product + columns * b + c;
+        if (row >= p.p.m || col >= p.p.n / product) continue;
+        p.p.d[entry * p.p.d_batch_stride + row * p.p.ldd + col] =
+            reinterpret_cast<const Out*>(box_chunk<columns>(target, r, c / 8))[c % 8];
+      }
     }
     box = (box + 1) % Shape::store_boxes;
   }
@@ -319,7 +335,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
     }
     if (warp == warps - 1) {
       device::mbarrier_init(&partials_ready, 4 * Shape::consumers * p.cluster_k);
-      device::mbarrier_init(&partials_read, 4 * Shape::consumers * p.cluster_k);
+      // With tokens first, also this block's copiers, which wait for it.
+      device::mbarrier_init(&partials_read, 4 * Shape::consumers * p.cluster_k + (Shape::weights_first ? 0 : 4));
     }
     device::mbarrier_init_fence();
   }
@@ -513,15 +530,10 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         } else {
 #pragma unroll
           for (int f = 0; f < Shape::fragments; ++f) {
-            bool stored = false;
             if constexpr (has_boxes<Shape, Epilogue, Out>) {
-              if (p.store_by_copy) {
-                store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f],
-                                             row0 + 64 * f, t.y, t.entry, consumer, box);
-                stored = true;
-              }
-            }
-            if (!stored) {
+              store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f], row0 + 64 * f,
+                                           t.y, t.entry, consumer, box);
+            } else {
               const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows);
               const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows + 8);
 #pragma unroll
