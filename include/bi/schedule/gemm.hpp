@@ -165,7 +165,7 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
   if (s.kernel == gemm_kernel::mma) return (s.block_m == 16 || s.block_m == 64) && s.block_n == 64;
   const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
   if (!p.aligned || p.k < 1 || cluster < 1 || s.blocks % cluster != 0) return false;
-  if (s.stages < 0 || s.stages == 1 || s.group < 1) return false;
+  if (s.stages < 0 || s.stages == 1 || s.stages > 16 || s.group < 1) return false;  // kernel::gemm_wgmma_max_stages
   bool found = false;
   for_each_gemm_schedule(p, gemm_device{}, [&](const gemm_schedule& x) {
     gemm_schedule y = x;
