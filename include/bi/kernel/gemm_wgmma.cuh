@@ -124,6 +124,7 @@ struct operand {
   int rows;                // of the share
   std::uint16_t blocks;
   std::uint64_t policy;
+  bool has_waited;  // for this kernel's dependencies
 };
 template <class Shape, bool IsX, bool Transposed, bool Multicast, class T, class Out>
 BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, device::mbarrier* full,
@@ -134,6 +135,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
   int partials_parity = 0;
   bool mine = even;
   // The next kernel may start when half of the copies are made: its first weights then fill the gap at this one's end.
+  // Not before the kernels that this one depends on are over: those weights may be theirs.
   int until_half = ((p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin) + 1) / 2;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
     if (!Shape::weights_first && p.cluster_k > 1 && index != first_tile) {  // the ring holds the last tile's partials
@@ -143,7 +145,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
     const int row = IsX ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
-      if (--until_half == 0) device::launch_dependents();
+      if (--until_half == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;
       const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
       const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);
@@ -355,8 +357,9 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
     const bool is_weights = copier % 2 == 0, even = copier < 2;
     const bool is_x = is_weights == Shape::weights_first;
     if (device::elect_one()) {
-      if (!is_weights || !p.weights_are_final) device::wait_for_dependencies();
       operand o;
+      o.has_waited = !is_weights || !p.weights_are_final;
+      if (o.has_waited) device::wait_for_dependencies();
       o.map = is_x ? &p.x : &p.y;
       o.policy = is_weights && p.weights_once ? device::policy_evict_first() : device::policy_evict_last();
       o.stage_bytes = stage_bytes;
