@@ -68,7 +68,9 @@ schedule::gemm_problem gemm_problem_of(const kernel::gemm_params<T, Out>& p, boo
   problem.m = p.m, problem.n = p.n, problem.k = p.k, problem.batch = p.batch;
   problem.slices = p.slices;
   problem.kn = kn;
-  problem.aligned = p.a_aligned && p.b_aligned;
+  constexpr std::int64_t longest = std::int64_t{1} << 38;  // a tensor map's strides are below 2^40 bytes
+  problem.aligned = p.a_aligned && p.b_aligned && p.lda < longest && p.ldb < longest && p.a_batch_stride < longest &&
+                    p.b_batch_stride < longest;
   return problem;
 }
 
@@ -78,13 +80,15 @@ template <class T, class Epilogue, class Out>
 status gemm<T, Epilogue, Out>::pick(const args& a, schedule::gemm_schedule& s) const {
   if (!status_) return status_;
   if (const status st = check(limits_, a); !st) return st;
-  schedule::gemm_device device;
-  if (const status st = launch_detail::find_gemm_device<T, Epilogue, Out>(device); !st) return st;
-  // Their ways out of the wgmma kernel are tested as forced schedules only, so far.
-  if constexpr (Epilogue::has_bias || Epilogue::has_residual || Epilogue::has_gate) device.wgmma = false;
+  schedule::gemm_device on;
+  using steps = launch_detail::kernel_epilogue<Epilogue>;
+  if (const status st = launch_detail::find_gemm_device<T, steps, Out>(on); !st) return st;
   const auto p = launch_detail::make_gemm_params(limits_, a);
-  s = schedule::pick_gemm_schedule(
-      launch_detail::gemm_problem_of(p, limits_.layout == weight_layout::kn), device);
+  // These ways out of the wgmma kernel are run by tests that force schedules only, so far.
+  if (Epilogue::has_bias || Epilogue::has_residual || Epilogue::has_gate || !device::vector_aligned(p.d, p.ldd)) {
+    on.wgmma = false;
+  }
+  s = schedule::pick_gemm_schedule(launch_detail::gemm_problem_of(p, limits_.layout == weight_layout::kn), on);
   return {};
 }
 
@@ -107,8 +111,9 @@ status gemm<T, Epilogue, Out>::launch_with(const schedule::gemm_schedule& s, con
     c.supported("schedule.block_m", s.block_m, false, "a schedule that is legal for these arguments");
     return c.result();
   }
-  return kn ? launch_detail::gemm_with<T, Epilogue, Out, true>(p, s, a.b_is_constant, stream)
-            : launch_detail::gemm_with<T, Epilogue, Out, false>(p, s, a.b_is_constant, stream);
+  using steps = launch_detail::kernel_epilogue<Epilogue>;
+  return kn ? launch_detail::gemm_with<T, steps, Out, true>(p, s, a.b_is_constant, stream)
+            : launch_detail::gemm_with<T, steps, Out, false>(p, s, a.b_is_constant, stream);
 }
 
 template <class T, class Epilogue, class Out>

@@ -15,6 +15,10 @@
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
+// To a kernel, partial results are plain ones in fp32.
+template <class Epilogue>
+using kernel_epilogue = std::conditional_t<Epilogue::is_partial, epilogue::none, Epilogue>;
+
 template <class T, class Epilogue, class Out, int BlockM, bool Kn>
 status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
   using kernel_shape = kernel::gemm_mma_shape<BlockM>;
@@ -52,12 +56,13 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   const std::int64_t x_rows = Shape::weights_first ? g.n : g.m, y_rows = Shape::weights_first ? g.m : g.n;
   p.grid_x = static_cast<int>(cover(x_rows, std::int64_t{p.load_x} * p.cluster_x));
   p.grid_y = static_cast<int>(cover(y_rows, std::int64_t{Shape::block_y} * p.cluster_y));
-  p.group = s.group;
+  p.group = s.group < p.grid_x ? s.group : p.grid_x;  // more is the same, and overflows
   p.tiles = static_cast<int>(p.grid_x * p.grid_y * g.batch);
   p.stages = s.stages != 0 ? s.stages : most_stages<Shape>(p.load_x, s.cluster_k, s.residents);
   p.weights_are_final = b_is_constant;
   p.weights_once = Shape::weights_first ? p.grid_y * p.cluster_y == 1 : p.grid_x * p.cluster_x == 1;
-  p.store_by_copy = kernel::gemm_wgmma::has_boxes<Shape, Epilogue, Out> && s.cluster_k == 1 && device::vector_aligned(g.d, g.ldd) &&
+  p.store_by_copy = kernel::gemm_wgmma::has_boxes<Shape, Epilogue, Out> && s.cluster_k == 1 &&
+                    device::vector_aligned(g.d, g.ldd) &&
                     (g.batch == 1 || device::vector_aligned(g.d, g.d_batch_stride));
 
   constexpr bool is_bf16 = std::is_same_v<T, bf16>;
@@ -66,10 +71,12 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   device::tensor_map& weights = Shape::weights_first ? p.x : p.y;
   const int tokens_box = Shape::weights_first ? y_share : x_share;
   const int weights_box = Shape::weights_first ? x_share : y_share;
-  status st = encode_tensor_map("gemm", &tokens, is_bf16, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
+  status st =
+      encode_tensor_map("gemm", &tokens, is_bf16, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
   if (!st) return st;
   st = Kn ? encode_tensor_map("gemm", &weights, is_bf16, g.b, g.n, g.k, g.ldb, g.batch, g.b_batch_stride, 64, 64)
-          : encode_tensor_map("gemm", &weights, is_bf16, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64, weights_box);
+          : encode_tensor_map("gemm", &weights, is_bf16, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64,
+                              weights_box);
   if (!st) return st;
   if (p.store_by_copy) {
     st = encode_tensor_map("gemm", &p.d, is_bf16, g.d, Epilogue::has_gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
@@ -80,7 +87,8 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = Shape::threads;
-  shape.shared_bytes = static_cast<std::size_t>(kernel::gemm_wgmma_shared_bytes<Shape>(p.stages, p.load_x, p.cluster_k));
+  shape.shared_bytes =
+      static_cast<std::size_t>(kernel::gemm_wgmma_shared_bytes<Shape>(p.stages, p.load_x, p.cluster_k));
   shape.cluster = static_cast<unsigned>(s.cluster_m * s.cluster_n * s.cluster_k);
   shape.programmatic = s.programmatic;
   return launch("gemm", kernel::gemm_wgmma_kernel<T, Epilogue, Out, Shape, Kn>, shape, p, stream);

@@ -119,7 +119,7 @@ struct place {
 // `blocks` of the cluster that read the same. (One thread for all of them would take longer than the tensor core.)
 struct operand {
   const device::tensor_map* map;
-  std::uint32_t target;   // of stage 0
+  std::uint32_t target;    // of stage 0
   int stage_bytes, bytes;  // of a stage, of this operand in it
   int rows;                // of the share
   std::uint16_t blocks;
@@ -219,8 +219,8 @@ BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
           if constexpr (Epilogue::has_gate) {
             // The thread's gates of two blocks of 8 columns of the product: columns lane % 4 and 4 + lane % 4 of D's 8.
             const int j = b * columns / 4 + c * 4 + q / 2 * 2 + e, col = col0 + 8 * j + 2 * (lane % 4);
-            v[e] = contract::gemm_silu_gate(value(h, col, acc[4 * j + 2 * h]),
-                                            value(h, col + 1, acc[4 * j + 2 * h + 1]));
+            v[e] =
+                contract::gemm_silu_gate(value(h, col, acc[4 * j + 2 * h]), value(h, col + 1, acc[4 * j + 2 * h + 1]));
           } else {
             const int j = b * columns / 8 + c * 2 + q / 2, col = col0 + 8 * j + 2 * (lane % 4);
             v[e] = value(h, col + e, acc[4 * j + 2 * h + e]);
@@ -378,19 +378,19 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
       const bool multicast = is_x ? p.cluster_y > 1 : p.cluster_x > 1;
       if (is_x) {
         if (multicast) {
-          copy_operand<Shape, true, x_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks, first_tile,
-                                                          tile_step, even);
+          copy_operand<Shape, true, x_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
+                                                        first_tile, tile_step, even);
         } else {
-          copy_operand<Shape, true, x_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks, first_tile,
-                                                          tile_step, even);
+          copy_operand<Shape, true, x_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
+                                                         first_tile, tile_step, even);
         }
       } else {
         if (multicast) {
-          copy_operand<Shape, false, y_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks, first_tile,
-                                                          tile_step, even);
+          copy_operand<Shape, false, y_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
+                                                         first_tile, tile_step, even);
         } else {
-          copy_operand<Shape, false, y_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks, first_tile,
-                                                          tile_step, even);
+          copy_operand<Shape, false, y_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
+                                                          first_tile, tile_step, even);
         }
       }
     }
@@ -409,8 +409,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
     const auto release = [&](int stage) {
       if (releases) device::mbarrier_arrive_remote(release_address + static_cast<std::uint32_t>(stage * 8));
     };
-    const std::uint64_t x0 = device::wgmma_operand(
-        ring_address + static_cast<std::uint32_t>(consumer * Shape::consumer_x * 128), 64 * 128);
+    const std::uint64_t x0 =
+        device::wgmma_operand(ring_address + static_cast<std::uint32_t>(consumer * Shape::consumer_x * 128), 64 * 128);
     const std::uint64_t y0 = device::wgmma_operand(ring_address + static_cast<std::uint32_t>(x_bytes), 64 * 128);
     for (int index = first_tile; index < p.tiles; index += tile_step) {
       const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
@@ -534,8 +534,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
 #pragma unroll
           for (int f = 0; f < Shape::fragments; ++f) {
             if constexpr (has_boxes<Shape, Epilogue, Out>) {
-              store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f], row0 + 64 * f,
-                                           t.y, t.entry, consumer, box);
+              store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f],
+                                           row0 + 64 * f, t.y, t.entry, consumer, box);
             } else {
               const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows);
               const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows + 8);
@@ -595,8 +595,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
 #pragma unroll
               for (int c = 0; c < count; ++c) {
                 if (has_weights && first + c >= i && first + c < end) {
-                  gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + first + c), col, root[c][0],
-                                            root[c][1]);
+                  gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + first + c), col,
+                                            root[c][0], root[c][1]);
                 }
               }
             }

@@ -34,19 +34,20 @@ struct gemm_schedule {
   friend constexpr bool operator==(const gemm_schedule& a, const gemm_schedule& b) {
     return a.kernel == b.kernel && a.weights_first == b.weights_first && a.block_m == b.block_m &&
            a.block_n == b.block_n && a.cluster_m == b.cluster_m && a.cluster_n == b.cluster_n &&
-           a.cluster_k == b.cluster_k && a.residents == b.residents && a.stages == b.stages && a.group == b.group && a.blocks == b.blocks &&
-           a.programmatic == b.programmatic;
+           a.cluster_k == b.cluster_k && a.residents == b.residents && a.stages == b.stages && a.group == b.group &&
+           a.blocks == b.blocks && a.programmatic == b.programmatic;
   }
   friend constexpr bool operator!=(const gemm_schedule& a, const gemm_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const gemm_schedule& s) {
   char text[256];
-  std::snprintf(text, sizeof text,
-                "gemm_schedule{%s%s, block_m=%d, block_n=%d, cluster=%dx%dx%d, residents=%d, stages=%d, group=%d, blocks=%lld%s}",
-                s.kernel == gemm_kernel::mma ? "mma" : "wgmma", s.weights_first ? ", weights first" : "", s.block_m,
-                s.block_n, s.cluster_m, s.cluster_n, s.cluster_k, s.residents, s.stages, s.group, static_cast<long long>(s.blocks),
-                s.programmatic ? ", programmatic" : "");
+  std::snprintf(
+      text, sizeof text,
+      "gemm_schedule{%s%s, block_m=%d, block_n=%d, cluster=%dx%dx%d, residents=%d, stages=%d, group=%d, blocks=%lld%s}",
+      s.kernel == gemm_kernel::mma ? "mma" : "wgmma", s.weights_first ? ", weights first" : "", s.block_m, s.block_n,
+      s.cluster_m, s.cluster_n, s.cluster_k, s.residents, s.stages, s.group, static_cast<long long>(s.blocks),
+      s.programmatic ? ", programmatic" : "");
   return text;
 }
 
@@ -158,13 +159,20 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   }
 }
 
+// What the wgmma kernel can take at all: 16-byte rows, and sizes below its ints' limits.
+constexpr bool gemm_takes_wgmma(const gemm_problem& p) {
+  constexpr std::int64_t most = std::int64_t{1} << 30;
+  return p.aligned && p.k >= 1 && p.m <= most && p.n <= most && p.k <= most &&
+         gemm_tiles(p.m, p.n, p.batch, 8, 8) <= most;
+}
+
 // Whether a kernel can run a schedule: one of those above but for the number of thread blocks, whole clusters of it, the
 // stages and the kind of launch; or the generic kernel.
 inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
   if (s.blocks < 1) return false;
   if (s.kernel == gemm_kernel::mma) return (s.block_m == 16 || s.block_m == 64) && s.block_n == 64;
   const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
-  if (!p.aligned || p.k < 1 || cluster < 1 || s.blocks % cluster != 0) return false;
+  if (!gemm_takes_wgmma(p) || cluster < 1 || s.blocks % cluster != 0) return false;
   if (s.stages < 0 || s.stages == 1 || s.stages > 16 || s.group < 1) return false;  // kernel::gemm_wgmma_max_stages
   bool found = false;
   for_each_gemm_schedule(p, gemm_device{}, [&](const gemm_schedule& x) {
@@ -192,7 +200,8 @@ inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gem
   const double tiles =
       static_cast<double>(gemm_tiles(p.m, p.n, p.batch, s.block_m * s.cluster_m, s.block_n * s.cluster_n));
   const double clusters = static_cast<double>(s.blocks / cluster);
-  const double rounds = tiles <= clusters ? 1.0 : static_cast<double>(static_cast<std::int64_t>((tiles - 1) / clusters) + 1);
+  const double rounds =
+      tiles <= clusters ? 1.0 : static_cast<double>(static_cast<std::int64_t>((tiles - 1) / clusters) + 1);
   const double resident = static_cast<double>(s.blocks) / d.processors;
   const double tensor = 4.0 * blocks_64 * (block_y < 40 ? 20.0 : block_y / 2.0) + 20.0;
   const double bytes = (block_x + block_y) * 128.0 + 4.0 * blocks_64 * (2048.0 + block_y * 32.0);
@@ -207,7 +216,8 @@ inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gem
   double end = 0.4 + block_y * (s.weights_first ? 0.025 : 0.004);
   if (s.cluster_k > 1) end += 1.0 + block_y * (s.weights_first ? 0.02 : 0.01);
   const double pair = s.cluster_m * s.cluster_n == 1 ? 0.0 : s.weights_first ? -0.3 : 0.2;
-  return 1.5 + larger(compute, traffic) + (compute < traffic ? compute : traffic) / 8.0 + pair + end * (rounds + 1.0) / 2.0;
+  return 1.5 + larger(compute, traffic) + (compute < traffic ? compute : traffic) / 8.0 + pair +
+         end * (rounds + 1.0) / 2.0;
 }
 
 // Schedules that were never the best by more than noise, where others were.
@@ -236,9 +246,9 @@ inline gemm_schedule pick_gemm_schedule(const gemm_problem& p, const gemm_device
   best.block_m = p.m <= 16 ? 16 : 64;
   best.programmatic = false;
   const std::int64_t tiles = gemm_tiles(p.m, p.n, p.batch, best.block_m, best.block_n);
-  constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x, and of the wgmma kernel's ints
+  constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x
   best.blocks = tiles < most ? tiles : most;
-  if (!d.wgmma || !p.aligned || p.k < 1 || p.m > most || p.n > most || p.k > most || tiles * 64 > most) return best;
+  if (!d.wgmma || !gemm_takes_wgmma(p)) return best;
   double least = 0.0;
   bool found = false;
   for_each_gemm_schedule(p, d, [&](const gemm_schedule& s) {

@@ -45,11 +45,10 @@ BI_D inline void mbarrier_arrive_release_remote(std::uint32_t cluster_address) {
 
 BI_D inline bool mbarrier_try_wait(std::uint32_t address, int parity) {
   std::uint32_t done;
-  asm volatile(
-      "{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
-      : "=r"(done)
-      : "r"(address), "r"(parity)
-      : "memory");
+  asm volatile("{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
+               : "=r"(done)
+               : "r"(address), "r"(parity)
+               : "memory");
   return done != 0;
 }
 BI_D inline void mbarrier_wait(std::uint32_t address, int parity) {

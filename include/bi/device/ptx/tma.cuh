@@ -31,24 +31,24 @@ BI_D inline std::uint64_t policy_evict_last() {
 }
 
 // To shared memory at an address; the barrier at another is told of the bytes as they land.
-BI_D inline void tma_load_3d(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y, int z, std::uint64_t policy) {
+BI_D inline void tma_load_3d(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y, int z,
+                             std::uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%3, %4, %5}], [%2], %6;"
       :
-      : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y),
-        "r"(z), "l"(policy)
+      : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(policy)
       : "memory");
 }
 // To the same place of every block of the cluster whose bit is set in blocks; each one's barrier is told.
-BI_D inline void tma_load_3d_multicast(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y, int z,
-                                       std::uint16_t blocks, std::uint64_t policy) {
+BI_D inline void tma_load_3d_multicast(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y,
+                                       int z, std::uint16_t blocks, std::uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
       ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6, %7;"
       :
-      : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y),
-        "r"(z), "h"(blocks), "l"(policy)
+      : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y), "r"(z), "h"(blocks),
+        "l"(policy)
       : "memory");
 }
 
