@@ -69,8 +69,8 @@ struct launch_shape {
 };
 
 // A tensor map over matrices of 16-bit elements in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
-// strides in elements; the copy engine moves boxes of box_cols x box_rows, swizzled over 128 (64 columns) or 64 bytes (32). Pointer and strides are
-// multiples of 16 bytes.
+// strides in elements. The copy engine moves boxes of box_cols x box_rows, swizzled over 128 bytes (64 columns) or 64
+// (32). Pointer and strides are multiples of 16 bytes.
 inline status encode_tensor_map(const char* operation, void* map, bool is_bf16, const void* base, std::int64_t cols,
                                 std::int64_t rows, std::int64_t row_stride, std::int64_t batch,
                                 std::int64_t batch_stride, int box_cols, int box_rows) {
