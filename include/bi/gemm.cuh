@@ -76,27 +76,47 @@ schedule::gemm_problem gemm_problem_of(const kernel::gemm_params<T, Out>& p, boo
 
 }  // namespace launch_detail
 
-template <class T, class Epilogue, class Out>
-status gemm<T, Epilogue, Out>::pick(const args& a, schedule::gemm_schedule& s) const {
-  if (!status_) return status_;
-  if (const status st = check(limits_, a); !st) return st;
+namespace launch_detail {
+
+template <class Epilogue, class T, class Out>
+status pick_gemm(const kernel::gemm_params<T, Out>& p, bool kn, schedule::gemm_schedule& s) {
   schedule::gemm_device on;
-  using steps = launch_detail::kernel_epilogue<Epilogue>;
-  if (const status st = launch_detail::find_gemm_device<T, steps, Out>(on); !st) return st;
-  const auto p = launch_detail::make_gemm_params(limits_, a);
+  if (const status st = find_gemm_device<T, kernel_epilogue<Epilogue>, Out>(on); !st) return st;
   // These ways out of the wgmma kernel are run by tests that force schedules only, so far.
   if (Epilogue::has_bias || Epilogue::has_residual || Epilogue::has_gate || !device::vector_aligned(p.d, p.ldd)) {
     on.wgmma = false;
   }
-  s = schedule::pick_gemm_schedule(launch_detail::gemm_problem_of(p, limits_.layout == weight_layout::kn), on);
+  s = schedule::pick_gemm_schedule(gemm_problem_of(p, kn), on);
   return {};
 }
 
+template <class Epilogue, class T, class Out>
+status launch_gemm(const kernel::gemm_params<T, Out>& p, bool kn, const schedule::gemm_schedule& s, bool b_is_constant,
+                   cuda_stream stream) {
+  using steps = kernel_epilogue<Epilogue>;
+  return kn ? gemm_with<T, steps, Out, true>(p, s, b_is_constant, stream)
+            : gemm_with<T, steps, Out, false>(p, s, b_is_constant, stream);
+}
+
+}  // namespace launch_detail
+
 template <class T, class Epilogue, class Out>
-status gemm<T, Epilogue, Out>::operator()(const args& a, workspace ws, cuda_stream stream) const {
+status gemm<T, Epilogue, Out>::pick(const args& a, schedule::gemm_schedule& s) const {
+  if (!status_) return status_;
+  if (const status st = check(limits_, a); !st) return st;
+  const auto p = launch_detail::make_gemm_params(limits_, a);
+  return launch_detail::pick_gemm<Epilogue>(p, limits_.layout == weight_layout::kn, s);
+}
+
+template <class T, class Epilogue, class Out>
+status gemm<T, Epilogue, Out>::operator()(const args& a, workspace, cuda_stream stream) const {
+  if (!status_) return status_;
+  if (const status st = check(limits_, a); !st || a.m == 0 || limits_.n == 0 || a.batch == 0) return st;
+  const bool kn = limits_.layout == weight_layout::kn;
+  const auto p = launch_detail::make_gemm_params(limits_, a);
   schedule::gemm_schedule s;
-  if (const status st = pick(a, s); !st || a.m == 0 || limits_.n == 0 || a.batch == 0) return st;
-  return launch_with(s, a, ws, stream);
+  if (const status st = launch_detail::pick_gemm<Epilogue>(p, kn, s); !st) return st;
+  return launch_detail::launch_gemm<Epilogue>(p, kn, s, a.b_is_constant, stream);
 }
 
 template <class T, class Epilogue, class Out>
@@ -111,9 +131,7 @@ status gemm<T, Epilogue, Out>::launch_with(const schedule::gemm_schedule& s, con
     c.supported("schedule.block_m", s.block_m, false, "a schedule that is legal for these arguments");
     return c.result();
   }
-  using steps = launch_detail::kernel_epilogue<Epilogue>;
-  return kn ? launch_detail::gemm_with<T, steps, Out, true>(p, s, a.b_is_constant, stream)
-            : launch_detail::gemm_with<T, steps, Out, false>(p, s, a.b_is_constant, stream);
+  return launch_detail::launch_gemm<Epilogue>(p, kn, s, a.b_is_constant, stream);
 }
 
 template <class T, class Epilogue, class Out>
