@@ -27,11 +27,15 @@
 #include "bi/schedule/gemm.hpp"
 #include "cublaslt.hpp"
 #include "data.hpp"
+#include "owned.hpp"
 #include "shapes.hpp"
 #include "timing.hpp"
 
 namespace {
 
+using bench::buffer;
+using bench::flops;
+using bench::owned_stream;
 using bench::product_shape;
 
 constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
@@ -46,44 +50,11 @@ struct result {
 };
 using results = std::array<result, count>;
 
-template <class T>
-class buffer {
- public:
-  explicit buffer(std::int64_t elements) {
-    const std::size_t bytes = static_cast<std::size_t>(elements) * sizeof(T);
-    bench::require(cudaMalloc(reinterpret_cast<void**>(&data_), bytes), "cudaMalloc");
-  }
-  ~buffer() { (void)cudaFree(data_); }
-  buffer(const buffer&) = delete;
-  buffer& operator=(const buffer&) = delete;
-  T* get() const { return data_; }
-
- private:
-  T* data_ = nullptr;
-};
-
-class owned_stream {
- public:
-  owned_stream() { BENCH_REQUIRE(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~owned_stream() { (void)cudaStreamDestroy(stream_); }
-  owned_stream(const owned_stream&) = delete;
-  owned_stream& operator=(const owned_stream&) = delete;
-  cudaStream_t get() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
 void require(const bi::status& st) {
   if (!st) throw std::runtime_error(bi::describe(st));
 }
 
-double flops(std::int64_t m, std::int64_t n, std::int64_t k) {
-  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
-
-// The matrices of one shape, for its largest number of tokens. Equal weights stand in memory several times and take
-// turns, 200 MB and more in all, so that none is in the L2 cache when its turn comes.
+// The matrices of one shape, for its largest number of tokens, and copies of the weights that take turns.
 template <class T>
 class operands {
  public:
@@ -91,7 +62,7 @@ class operands {
       : n_(s.n),
         k_(s.k),
         max_m_(*std::max_element(s.m.begin(), s.m.end())),
-        copies_(std::max<std::int64_t>(2, 200000000 / (n_ * k_ * 2) + 1)),
+        copies_(bench::weight_copies(n_, k_)),
         stream_(stream),
         a_(max_m_ * k_),
         b_(copies_ * n_ * k_),
@@ -105,7 +76,7 @@ class operands {
 
   results measure(std::int64_t m) const {
     results r;
-    const double guess_us = std::max(flops(m, n_, k_) / 7e8, static_cast<double>(n_ * k_ * 2) / 2.5e6);
+    const double guess_us = bench::expected_us(m, n_, k_);
     const std::int64_t launches = std::max(copies_, static_cast<std::int64_t>(200.0 / guess_us) + 1);
     std::vector<bench::graph> graphs;
     std::vector<implementation> owners;

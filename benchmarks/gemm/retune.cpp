@@ -23,6 +23,8 @@
 #include "bi/schedule/gemm.hpp"
 #include "cublaslt.hpp"
 #include "data.hpp"
+#include "owned.hpp"
+#include "shapes.hpp"
 #include "timing.hpp"
 
 namespace {
@@ -65,20 +67,6 @@ options parse(int argc, char** argv) {
   return o;
 }
 
-class device_array {
- public:
-  explicit device_array(std::int64_t elements) {
-    BENCH_REQUIRE(cudaMalloc(&p_, static_cast<std::size_t>(elements) * sizeof(T)));
-  }
-  ~device_array() { (void)cudaFree(p_); }
-  device_array(const device_array&) = delete;
-  device_array& operator=(const device_array&) = delete;
-  T* get() const { return static_cast<T*>(p_); }
-
- private:
-  void* p_ = nullptr;
-};
-
 // Schedules that need no measurement: far too many or too few tokens in a tile.
 bool is_hopeless(const gemm_schedule& s, std::int64_t m) {
   if (s.cluster_m > 1 && m <= s.block_m) return true;
@@ -101,9 +89,8 @@ std::string fields(const gemm_schedule& s) {
 int measure(const options& o, const std::vector<std::int64_t>& shape, void* workspace, std::size_t workspace_bytes,
             unsigned long long* differences, cudaStream_t stream) {
   const std::int64_t n = shape[0], k = shape[1], max_m = *std::max_element(shape.begin() + 2, shape.end());
-  // Weights take turns, 200 MB and more of them.
-  const std::int64_t weight_bytes = n * k * 2, copies = std::max<std::int64_t>(2, 200000000 / weight_bytes + 1);
-  const device_array a(max_m * k), b(copies * n * k), d(max_m * n), expected(max_m * n);
+  const std::int64_t copies = bench::weight_copies(n, k);
+  const bench::buffer<T> a(max_m * k), b(copies * n * k), d(max_m * n), expected(max_m * n);
   bench::fill_normal(a.get(), max_m * k, 1, 1.0f, stream);
   bench::fill_normal(b.get(), copies * n * k, 2, 0.02f, stream);
   const auto plan = bi::gemm<T>::prepare({n, k, max_m, o.slices});
@@ -111,8 +98,7 @@ int measure(const options& o, const std::vector<std::int64_t>& shape, void* work
   int wrong = 0;
   for (std::size_t i_m = 2; i_m < shape.size(); ++i_m) {
     const std::int64_t m = shape[i_m];
-    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-    const double guess_us = std::max(flops / 7e8, static_cast<double>(weight_bytes) / 2.5e6);
+    const double guess_us = bench::expected_us(m, n, k);
     const std::int64_t launches =
         guess_us > 300.0 ? 2 : std::max<std::int64_t>(copies, static_cast<std::int64_t>(200.0 / guess_us));
     const int replays = o.quick ? 3 : 7;
@@ -183,17 +169,15 @@ int measure(const options& o, const std::vector<std::int64_t>& shape, void* work
 int main(int argc, char** argv) {
   try {
     const options o = parse(argc, argv);
-    cudaStream_t stream = nullptr;
-    BENCH_REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    const bench::owned_stream stream;
     constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
-    void* workspace = nullptr;
-    BENCH_REQUIRE(cudaMalloc(&workspace, workspace_bytes));
+    const bench::buffer<char> workspace(static_cast<std::int64_t>(workspace_bytes));
     void* count = nullptr;
     BENCH_REQUIRE(cudaMallocManaged(&count, sizeof(unsigned long long), cudaMemAttachGlobal));
     auto* differences = static_cast<unsigned long long*>(count);
     int wrong = 0;
     for (const auto& shape : o.shapes) {
-      wrong += measure(o, shape, workspace, workspace_bytes, differences, stream);
+      wrong += measure(o, shape, workspace.get(), workspace_bytes, differences, stream.get());
     }
     std::printf("%d wrong\n", wrong);
     return wrong == 0 ? 0 : 1;

@@ -25,6 +25,21 @@ struct product_shape {
   std::vector<std::int64_t> m;
 };
 
+inline double flops(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+// Equal weights stand in memory several times and take turns, 200 MB and more in all, so that none is in the L2 cache when
+// its turn comes.
+inline std::int64_t weight_copies(std::int64_t n, std::int64_t k) {
+  return std::max<std::int64_t>(2, 200000000 / (n * k * 2) + 1);
+}
+
+// About what a product of 16-bit elements takes.
+inline double expected_us(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return std::max(flops(m, n, k) / 7e8, static_cast<double>(n * k * 2) / 2.5e6);
+}
+
 // Logits are wanted of the last tokens of the sequences alone, so a vocabulary stops at 1024.
 inline std::vector<std::int64_t> default_tokens(std::int64_t n) {
   std::vector<std::int64_t> m = {1, 8, 16, 32, 64, 128, 256, 512, 1024};

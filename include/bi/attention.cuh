@@ -36,13 +36,11 @@ status attention_mma(const kernel::attention_params<T>& p, std::int64_t blocks, 
 
 // Whether a thread block may have that much shared memory on the current device.
 inline status has_shared_memory(std::size_t bytes, bool& has) {
-  int device = 0, limit = 0;
-  if (const cudaError_t code = runtime::get_device(&device); code != cudaSuccess) {
-    return cuda_status("attention", "cudaGetDevice", code);
-  }
-  const cudaError_t code = runtime::get_attribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  int limit = 0;
+  const status st = current_device_attribute("attention", "cudaDeviceGetAttribute(MaxSharedMemoryPerBlockOptin)",
+                                             cudaDevAttrMaxSharedMemoryPerBlockOptin, limit);
   has = bytes <= static_cast<std::size_t>(limit);
-  return cuda_status("attention", "cudaDeviceGetAttribute(MaxSharedMemoryPerBlockOptin)", code);
+  return st;
 }
 
 template <class T>

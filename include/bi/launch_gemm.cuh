@@ -31,6 +31,8 @@ status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_sched
   return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
 }
 
+static_assert(kernel::gemm_wgmma_max_stages == schedule::gemm_max_stages, "barriers for every legal schedule");
+
 // Stages that fit into the shared memory of an SM, 228 KB, beside the KB that a thread block costs and its barriers.
 template <class Shape>
 constexpr int most_stages(int load_x, int cluster_k, int residents) {
@@ -52,10 +54,9 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   p.cluster_x = Shape::weights_first ? s.cluster_n : s.cluster_m;
   p.cluster_y = Shape::weights_first ? s.cluster_m : s.cluster_n;
   p.cluster_k = s.cluster_k;
-  const auto cover = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
   const std::int64_t x_rows = Shape::weights_first ? g.n : g.m, y_rows = Shape::weights_first ? g.m : g.n;
-  p.grid_x = static_cast<int>(cover(x_rows, std::int64_t{p.load_x} * p.cluster_x));
-  p.grid_y = static_cast<int>(cover(y_rows, std::int64_t{Shape::block_y} * p.cluster_y));
+  p.grid_x = static_cast<int>(schedule::ceil_div(x_rows, std::int64_t{p.load_x} * p.cluster_x));
+  p.grid_y = static_cast<int>(schedule::ceil_div(y_rows, std::int64_t{Shape::block_y} * p.cluster_y));
   p.group = s.group < p.grid_x ? s.group : p.grid_x;  // more is the same, and overflows
   p.tiles = static_cast<int>(p.grid_x * p.grid_y * g.batch);
   p.stages = s.stages != 0 ? s.stages : most_stages<Shape>(p.load_x, s.cluster_k, s.residents);
@@ -161,18 +162,17 @@ status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_sche
 // sm_90a its body is empty, and has no static shared memory.
 template <class T, class Epilogue, class Out>
 status find_gemm_device(schedule::gemm_device& d) {
-  int device = 0, major = 0;
-  cudaError_t code = runtime::get_device(&device);
-  if (code != cudaSuccess) return cuda_status("gemm", "cudaGetDevice", code);
-  code = runtime::get_attribute(&d.processors, cudaDevAttrMultiProcessorCount, device);
-  if (code != cudaSuccess) return cuda_status("gemm", "cudaDeviceGetAttribute(MultiProcessorCount)", code);
-  code = runtime::get_attribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (code != cudaSuccess) return cuda_status("gemm", "cudaDeviceGetAttribute(ComputeCapabilityMajor)", code);
   d.wgmma = false;
-  if (major != 9) return {};
+  int major = 0;
+  status st = current_device_attribute("gemm", "cudaDeviceGetAttribute(MultiProcessorCount)",
+                                       cudaDevAttrMultiProcessorCount, d.processors);
+  if (!st) return st;
+  st = current_device_attribute("gemm", "cudaDeviceGetAttribute(ComputeCapabilityMajor)",
+                                cudaDevAttrComputeCapabilityMajor, major);
+  if (!st || major != 9) return st;
   cudaFuncAttributes attributes = {};
   const auto kernel = kernel::gemm_wgmma_kernel<T, Epilogue, Out, weights_first<1, 8>, false>;
-  code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
+  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
   if (code != cudaSuccess) return cuda_status("gemm", "cudaFuncGetAttributes", code);
   d.wgmma = attributes.sharedSizeBytes > 0;
   return {};

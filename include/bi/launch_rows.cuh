@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include "bi/device/vector.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/rows.hpp"
 
@@ -9,6 +10,18 @@ BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
 inline constexpr int rows_per_block = 4;  // of a kernel that gives each row a warp
+
+// Parameters of a kernel that reads rows and writes a value for each, but for where these go.
+template <class Params, class Args>
+Params row_params(const Args& a) {
+  Params p = {};
+  p.x = a.x;
+  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
+  p.rows = a.rows;
+  p.cols = a.cols;
+  p.aligned = device::vector_aligned(a.x, p.x_stride);
+  return p;
+}
 
 // Launches one of an operation's two kernels: `warp` gives each row a warp of rows_per_block in a thread block, `block`
 // a thread block of 256. Both give the same bits.

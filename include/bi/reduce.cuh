@@ -32,13 +32,8 @@ status reduce_rows(const kernel::reduce_params<T, Out>& p, const schedule::row_s
 // With a given schedule each; the arguments have passed check() and leave something to do.
 template <class Contract, class T, class Out>
 status launch_reduce(const reduce_args<T, Out>& a, reduction op, const schedule::row_schedule& s, cuda_stream stream) {
-  kernel::reduce_params<T, Out> p = {};
-  p.x = a.x;
+  auto p = row_params<kernel::reduce_params<T, Out>>(a);
   p.out = a.out;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.rows = a.rows;
-  p.cols = a.cols;
-  p.aligned = device::vector_aligned(a.x, p.x_stride);
   switch (op) {
     case reduction::mean:
       return reduce_rows<kernel::mean_form<Contract>>(p, s, stream);
@@ -54,13 +49,8 @@ status launch_reduce(const reduce_args<T, Out>& a, reduction op, const schedule:
 template <class Step, class T>
 status launch_arg_reduce(const char* operation, const arg_reduce_args<T>& a, const schedule::row_schedule& s,
                          cuda_stream stream) {
-  kernel::arg_reduce_params<T> p = {};
-  p.x = a.x;
+  auto p = row_params<kernel::arg_reduce_params<T>>(a);
   p.index = a.index;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.rows = a.rows;
-  p.cols = a.cols;
-  p.aligned = device::vector_aligned(a.x, p.x_stride);
   return launch_rows(operation, kernel::arg_reduce_kernel<Step, T, 32, rows_per_block>,
                      kernel::arg_reduce_kernel<Step, T, 256, 1>, p, s, stream);
 }

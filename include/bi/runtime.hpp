@@ -59,6 +59,15 @@ inline status cuda_status(const char* operation, const char* call, cudaError_t c
   return st;
 }
 
+// A property of the current device.
+inline status current_device_attribute(const char* operation, const char* call, cudaDeviceAttr attribute, int& value) {
+  int device = 0;
+  if (const cudaError_t code = runtime::get_device(&device); code != cudaSuccess) {
+    return cuda_status(operation, "cudaGetDevice", code);
+  }
+  return cuda_status(operation, call, runtime::get_attribute(&value, attribute, device));
+}
+
 struct launch_shape {
   dim3 grid{1, 1, 1};
   dim3 block{1, 1, 1};

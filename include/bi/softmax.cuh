@@ -41,13 +41,8 @@ status launch_softmax(const char* operation, const softmax_args<T, Out>& a, cons
 
 template <class Contract, class T>
 status launch_logsumexp(const logsumexp_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
-  kernel::logsumexp_params<T> p = {};
-  p.x = a.x;
+  auto p = row_params<kernel::logsumexp_params<T>>(a);
   p.out = a.out;
-  p.x_stride = a.x_stride == 0 ? a.cols : a.x_stride;
-  p.rows = a.rows;
-  p.cols = a.cols;
-  p.aligned = device::vector_aligned(a.x, p.x_stride);
   return launch_rows("logsumexp", kernel::logsumexp_kernel<Contract, T, 32, rows_per_block>,
                      kernel::logsumexp_kernel<Contract, T, 256, 1>, p, s, stream);
 }

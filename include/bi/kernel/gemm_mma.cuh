@@ -119,15 +119,18 @@ BI_D void gemm_mma_tile(float (&acc)[Shape::fragments_m][Shape::fragments_n][4],
 
 // Adds the finished slice in acc to the balanced tree, as a binary counter does: saved[l] is the root of a subtree of
 // 2^l slices that waits for its right neighbour. After the last slice acc is the root.
-template <int Values>
-BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[3][Values], int slice) {
+template <int Levels, int Values>
+BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[Levels][Values], int slice, int slices) {
   bool done = false;
 #pragma unroll
-  for (int level = 0; level < 3; ++level) {
+  for (int level = 0; level < Levels; ++level) {
     if (done) continue;
     if ((slice >> level & 1) == 0) {
+      // A copy of the root would cost registers that nothing reads.
+      if (slice + 1 < slices) {
 #pragma unroll
-      for (int i = 0; i < Values; ++i) saved[level][i] = acc[i];
+        for (int i = 0; i < Values; ++i) saved[level][i] = acc[i];
+      }
       done = true;
     } else {
 #pragma unroll
@@ -192,7 +195,7 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
         gemm_mma_tile<shape, Kn>(fragments, a_tile, a_tile + shape::block_m * shape::depth, steps, warp, lane);
       }
       if constexpr (Sliced) {
-        gemm_push_slice<values>(acc, saved, slice);
+        gemm_push_slice(acc, saved, slice, p.slices);
         if (slice + 1 < p.slices) {
 #pragma unroll
           for (int i = 0; i < values; ++i) acc[i] = 0.0f;

@@ -38,7 +38,6 @@ struct gemm_wgmma_shape {
   static constexpr bool moves_registers = Consumers == 2 && Fragments * BlockY / 2 * (Levels + 1) >= 128;
   static constexpr int consumer_threads = 128 * Consumers;
   static constexpr int threads = consumer_threads + 128;
-  static constexpr int depth = 64;           // k of a stage: 128 bytes, a row of the swizzle
   static constexpr int staging_stride = 68;  // floats of a token: 64 weights and a shift of 4 banks
   static constexpr int store_boxes = 2;      // of 64 rows and 128 bytes, a consumer's
   // Where results wait for their way out: fp32 [token][weight] with weights first, boxes of outputs with tokens first.
@@ -416,7 +415,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
       const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
       constexpr int values = Shape::block_y / 2;
       float acc[Shape::fragments][values];
-      float saved[Shape::levels > 0 ? Shape::levels : 1][Shape::fragments][Shape::levels > 0 ? values : 1];
+      float saved[Shape::fragments][Shape::levels > 0 ? Shape::levels : 1][Shape::levels > 0 ? values : 1];
       int k = ks.begin;
       for (int slice = 0; slice < (Shape::levels > 0 ? ks.count : 1); ++slice) {
         const int end = Shape::levels > 0 ? slice_end_tile(p, ks.first + slice) : ks.end;
@@ -459,23 +458,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         for (int f = 0; f < Shape::fragments; ++f) device::wgmma_hold(acc[f]);
         if constexpr (Shape::levels > 0) {
 #pragma unroll
-          for (int f = 0; f < Shape::fragments; ++f) {
-            bool done = false;
-#pragma unroll
-            for (int level = 0; level <= Shape::levels; ++level) {
-              if (done || level == Shape::levels) continue;
-              if ((slice >> level & 1) == 0) {
-                if (slice + 1 < ks.count) {
-#pragma unroll
-                  for (int i = 0; i < values; ++i) saved[level][f][i] = acc[f][i];
-                }
-                done = true;
-              } else {
-#pragma unroll
-                for (int i = 0; i < values; ++i) acc[f][i] = add_rn(saved[level][f][i], acc[f][i]);
-              }
-            }
-          }
+          for (int f = 0; f < Shape::fragments; ++f) gemm_push_slice(acc[f], saved[f], slice, ks.count);
         }
       }
 

@@ -16,6 +16,8 @@ enum class gemm_kernel : std::uint8_t {
   wgmma,  // bi/kernel/gemm_wgmma.cuh: sm_90a, 16-byte rows
 };
 
+inline constexpr int gemm_max_stages = 16;  // of the wgmma kernel's ring
+
 // How a matrix product is spread over the GPU. No field changes a bit.
 struct gemm_schedule {
   gemm_kernel kernel = gemm_kernel::mma;
@@ -173,7 +175,7 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
   if (s.kernel == gemm_kernel::mma) return (s.block_m == 16 || s.block_m == 64) && s.block_n == 64;
   const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
   if (!gemm_takes_wgmma(p) || cluster < 1 || s.blocks % cluster != 0) return false;
-  if (s.stages < 0 || s.stages == 1 || s.stages > 16 || s.group < 1) return false;  // kernel::gemm_wgmma_max_stages
+  if (s.stages < 0 || s.stages == 1 || s.stages > gemm_max_stages || s.group < 1) return false;
   bool found = false;
   for_each_gemm_schedule(p, gemm_device{}, [&](const gemm_schedule& x) {
     gemm_schedule y = x;
