@@ -7,14 +7,14 @@
 #include "bi/config.hpp"
 #include "bi/contract/gemm.hpp"
 #include "bi/device/ptx/cluster.cuh"
-#include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/tma.cuh"
 #include "bi/device/ptx/wgmma.cuh"
-#include "bi/device/tensor_map.hpp"
 #include "bi/kernel/gemm_mma.cuh"
+#include "bi/kernel/gemm_wgmma_store.cuh"
+#include "bi/kernel/gemm_wgmma_tiles.cuh"
 
-// D = epilogue(A B^T) on Hopper: one warp copies tiles into a ring in shared memory, warpgroups multiply them. As in
+// D = epilogue(A B^T) on Hopper: four warps copy tiles into a ring in shared memory, warpgroups multiply them. As in
 // bi/kernel/gemm_mma.cuh an output depends on its row of A, its column of B and the slices: k16 steps ascend inside a
 // slice, slices combine as a balanced tree. Tiles, clusters, rings and the order of tiles are schedule.
 //
@@ -24,284 +24,6 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-inline constexpr int gemm_wgmma_max_stages = 16;
-
-// Consumers: warpgroups, each with Fragments blocks of 64 rows of X and BlockY rows of Y. Levels: with 2^Levels slices in
-// one thread block, the subtrees that wait for their neighbour.
-template <bool WeightsFirst, int Consumers, int Fragments, int BlockY, int Levels>
-struct gemm_wgmma_shape {
-  static constexpr bool weights_first = WeightsFirst;
-  static constexpr int consumers = Consumers, fragments = Fragments, block_y = BlockY, levels = Levels;
-  static constexpr int consumer_x = 64 * Fragments, block_x = consumer_x * Consumers;
-  // Many accumulators, or subtrees that wait, need more registers than an even share: consumers take some from the
-  // copying warpgroup.
-  static constexpr bool moves_registers = Consumers == 2 && Fragments * BlockY / 2 * (Levels + 1) >= 128;
-  static constexpr int consumer_threads = 128 * Consumers;
-  static constexpr int threads = consumer_threads + 128;
-  static constexpr int staging_stride = 68;  // floats of a token: 64 weights and a shift of 4 banks
-  static constexpr int store_boxes = 2;      // of 64 rows and 128 bytes, a consumer's
-  // Where results wait for their way out: fp32 [token][weight] with weights first, boxes of outputs with tokens first.
-  // (Partial results of tokens first, for the other blocks of a cluster, lie in the ring.)
-  static constexpr int staging_bytes =
-      WeightsFirst ? Consumers * BlockY * staging_stride * 4 : Consumers * store_boxes * 64 * 128;
-  static constexpr int partial_bytes = block_x * BlockY * 4;
-  // Two thread blocks an SM, if their rings leave room: one may be of the next kernel, and fill its ring early.
-  static constexpr int min_blocks = WeightsFirst && Consumers == 1 ? 2 : 1;
-  static_assert(Levels == 0 || !WeightsFirst, "with weights first, slices go to other thread blocks");
-};
-
-// Bytes of shared memory. The tensor core reads 64 rows of X even if a stage has fewer: those of the last stage must be
-// memory too.
-template <class Shape>
-constexpr int gemm_wgmma_shared_bytes(int stages, int load_x, int cluster_k) {
-  const int ring = stages * (load_x + Shape::block_y) * 128;
-  const int tail = load_x < Shape::block_x ? (Shape::block_x - load_x) * 128 : 0;
-  const int bytes = ring + (Shape::staging_bytes > tail ? Shape::staging_bytes : tail);
-  return 1024 + (!Shape::weights_first && cluster_k > 1 && bytes < Shape::partial_bytes ? Shape::partial_bytes : bytes);
-}
-
-template <class T, class Out>
-struct gemm_wgmma_params {
-  device::tensor_map x, y, d;
-  gemm_params<T, Out> p;
-  int load_x;                // rows of X in a tile: Shape::block_x, or fewer, of which the rest is not computed
-  int cluster_x, cluster_y;  // thread blocks that share tiles of Y, of X
-  int cluster_k;             // thread blocks that share the slices of a tile
-  int grid_x, grid_y;        // tiles, in units of clusters
-  int group;                 // tiles of X that are walked together before the next tile of Y
-  int tiles;                 // grid_x grid_y batch
-  int stages;
-  bool store_by_copy;      // boxes of D leave through the copy engine
-  bool weights_are_final;  // the weights may be read before the kernels that this one depends on are over
-  bool weights_once;       // no other tile reads them again
-};
-
-namespace gemm_wgmma {
-
-struct tile {
-  int x, y, entry;  // first row of X, first row of Y
-};
-
-template <class Shape, class T, class Out>
-BI_D tile find_tile(const gemm_wgmma_params<T, Out>& p, int index, int rank_x, int rank_y) {
-  const int entry = index / (p.grid_x * p.grid_y), rest = index % (p.grid_x * p.grid_y);
-  const int first = rest / (p.group * p.grid_y) * p.group, in_group = rest % (p.group * p.grid_y);
-  const int width = p.grid_x - first < p.group ? p.grid_x - first : p.group;
-  const int x = first + in_group % width, y = in_group / width;
-  return {(x * p.cluster_x + rank_x) * p.load_x, (y * p.cluster_y + rank_y) * Shape::block_y, entry};
-}
-
-// The slices of a thread block: a subtree. Ends are in tiles of k.
-struct slice_list {
-  int first, count, begin, end;
-};
-template <class T, class Out>
-BI_D int slice_end_tile(const gemm_wgmma_params<T, Out>& p, int slice) {
-  return static_cast<int>((contract::slice_end(p.p.k, p.p.slices, slice) + 63) / 64);
-}
-template <class T, class Out>
-BI_D slice_list find_slices(const gemm_wgmma_params<T, Out>& p, int rank) {
-  const int count = p.p.slices / p.cluster_k, first = p.cluster_k == 1 ? 0 : rank * count;
-  return {first, count, first == 0 ? 0 : slice_end_tile(p, first - 1), slice_end_tile(p, first + count - 1)};
-}
-
-// The ring's stages in turn; parity is that of the phase to wait for in a full barrier.
-struct place {
-  int stage = 0, parity = 0;
-  BI_D void next(int stages) {
-    ++stage;
-    if (stage == stages) stage = 0, parity ^= 1;
-  }
-};
-
-// One thread's work: copies every other tile of an operand into the ring, or this thread block's share of it, for all
-// `blocks` of the cluster that read the same. (One thread for all of them would take longer than the tensor core.)
-struct operand {
-  const device::tensor_map* map;
-  std::uint32_t target;    // of stage 0
-  int stage_bytes, bytes;  // of a stage, of this operand in it
-  int rows;                // of the share
-  std::uint16_t blocks;
-  std::uint64_t policy;
-  bool has_waited;  // for this kernel's dependencies
-};
-template <class Shape, bool IsX, bool Transposed, bool Multicast, class T, class Out>
-BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, device::mbarrier* full,
-                       device::mbarrier* empty, device::mbarrier* partials_read, int rank_x, int rank_y, slice_list ks,
-                       int first_tile, int tile_step, bool even) {
-  const std::uint32_t full0 = device::shared_address(full), empty0 = device::shared_address(empty);
-  place at;
-  int partials_parity = 0;
-  bool mine = even;
-  // The next kernel may start when half of the copies are made: its first weights then fill the gap at this one's end.
-  // Not before the kernels that this one depends on are over: those weights may be theirs.
-  int until_half = ((p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin) + 1) / 2;
-  for (int index = first_tile; index < p.tiles; index += tile_step) {
-    if (!Shape::weights_first && p.cluster_k > 1 && index != first_tile) {  // the ring holds the last tile's partials
-      device::mbarrier_wait_cluster(partials_read, partials_parity);
-      partials_parity ^= 1;
-    }
-    const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
-    const int row = IsX ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
-    for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
-      if (--until_half == 0 && o.has_waited) device::launch_dependents();
-      if (!mine) continue;
-      const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
-      const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);
-      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
-      device::mbarrier_arrive_expect(barrier, o.bytes);
-#pragma unroll 1
-      for (int r = 0; r < (Transposed ? o.rows : 1); r += 64) {  // blocks of 64 along m or n
-        const std::uint32_t to = target + static_cast<std::uint32_t>(r * 128);
-        const int x = Transposed ? row + r : k * 64, y = Transposed ? k * 64 : row;
-        if constexpr (Multicast) {
-          device::tma_load_3d_multicast(to, o.map, barrier, x, y, t.entry, o.blocks, o.policy);
-        } else {
-          device::tma_load_3d(to, o.map, barrier, x, y, t.entry, o.policy);
-        }
-      }
-    }
-    // A tile may have no copies for this thread: the others must not be two tiles ahead of it, or it misses a phase.
-    if (!Shape::weights_first && p.cluster_k > 1) {
-      device::mbarrier_arrive_remote(device::shared_address(partials_read));
-    }
-  }
-  // No block of a cluster ends while others have to tell it that they are done with a stage.
-  if (p.cluster_x * p.cluster_y > 1) {
-    for (int s = 0; s < p.stages; ++s, at.next(p.stages)) {
-      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
-    }
-  }
-}
-
-// The way out with tokens first: through shared memory and the copy engine, in boxes of 64 rows and 64 or 32 columns.
-template <class Shape, class Epilogue>
-inline constexpr int product_columns = Epilogue::has_gate ? 2 : 1;  // of a column of D
-template <class Shape, class Epilogue>
-inline constexpr int box_columns = Shape::block_y / product_columns<Shape, Epilogue> % 64 == 0 ? 64 : 32;
-template <class Shape, class Epilogue, class Out>
-inline constexpr bool has_boxes =
-    !Shape::weights_first && sizeof(Out) == 2 && Shape::block_y / product_columns<Shape, Epilogue> % 32 == 0;
-
-// The 16 bytes of a row of a box: the swizzle of rows of 128 or 64 bytes.
-template <int Columns>
-BI_D unsigned char* box_chunk(unsigned char* box, int row, int chunk) {
-  return Columns == 64 ? box + row * 128 + (chunk ^ (row & 7)) * 16 : box + row * 64 + (chunk ^ (row >> 1 & 3)) * 16;
-}
-
-template <class Shape, class Epilogue, class T, class Out, int Values>
-BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
-                      int col0, int entry, int consumer, int& box) {
-  constexpr int columns = box_columns<Shape, Epilogue>, product = product_columns<Shape, Epilogue>;
-  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
-  const gemm_row<T, Out> row[2] = {gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4),
-                                   gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4 + 8)};
-  const auto value = [&](int h, int col, float v) {
-    // What lies outside D is not written; its bias and residual are not there to be read.
-    if ((Epilogue::has_bias || Epilogue::has_residual) && (!row[h].inside || col >= p.p.n)) return Out{};
-    return gemm_value<Epilogue>(p.p, row[h], col, v);
-  };
-#pragma unroll
-  for (int b = 0; b < Shape::block_y / product / columns; ++b) {
-    unsigned char* target = staging + box * (64 * 128);
-    if (thread == 0) device::tma_store_wait_read<Shape::store_boxes - 1>();
-    device::named_barrier(1 + consumer, 128);
-#pragma unroll
-    for (int c = 0; c < columns / 16; ++c) {
-      std::uint32_t r[4];  // rows 0..7 and 8..15 of 8 columns, then of the next 8
-#pragma unroll
-      for (int q = 0; q < 4; ++q) {
-        const int h = q % 2;
-        Out v[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          if constexpr (Epilogue::has_gate) {
-            // The thread's gates of two blocks of 8 columns of the product: columns lane % 4 and 4 + lane % 4 of D's 8.
-            const int j = b * columns / 4 + c * 4 + q / 2 * 2 + e, col = col0 + 8 * j + 2 * (lane % 4);
-            v[e] =
-                contract::gemm_silu_gate(value(h, col, acc[4 * j + 2 * h]), value(h, col + 1, acc[4 * j + 2 * h + 1]));
-          } else {
-            const int j = b * columns / 8 + c * 2 + q / 2, col = col0 + 8 * j + 2 * (lane % 4);
-            v[e] = value(h, col + e, acc[4 * j + 2 * h + e]);
-          }
-        }
-        r[q] = v[0].bits | static_cast<std::uint32_t>(v[1].bits) << 16;
-      }
-      if constexpr (Epilogue::has_gate) {
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-          auto* to = reinterpret_cast<std::uint16_t*>(
-              box_chunk<columns>(target, 16 * warp + lane / 4 + 8 * (q % 2), 2 * c + q / 2));
-          to[lane % 4] = static_cast<std::uint16_t>(r[q]);
-          to[4 + lane % 4] = static_cast<std::uint16_t>(r[q] >> 16);
-        }
-      } else {
-        device::stmatrix_x4(box_chunk<columns>(target, 16 * warp + lane % 16, 2 * c + lane / 16), r[0], r[1], r[2],
-                            r[3]);
-      }
-    }
-    if (p.store_by_copy) {
-      device::fence_proxy_async();
-      device::named_barrier(1 + consumer, 128);
-      if (thread == 0) {
-        device::tma_store_3d(&p.d, target, col0 / product + columns * b, row0, entry);
-        device::tma_store_commit();
-      }
-    } else {  // D's rows are not aligned
-      device::named_barrier(1 + consumer, 128);
-#pragma unroll 1
-      for (int i = thread; i < 64 * columns; i += 128) {
-        const int r = i / columns, c = i % columns;
-        const std::int64_t row = row0 + r, col = col0 / product + columns * b + c;
-        if (row >= p.p.m || col >= p.p.n / product) continue;
-        p.p.d[entry * p.p.d_batch_stride + row * p.p.ldd + col] =
-            reinterpret_cast<const Out*>(box_chunk<columns>(target, r, c / 8))[c % 8];
-      }
-    }
-    box = (box + 1) % Shape::store_boxes;
-  }
-}
-
-// The roots of Count outputs of one thread: Width floats each at `from` of the Ranks blocks of the cluster, `step` bytes
-// apart. All loads are under way before the first sum.
-template <int Ranks, int Count, int Width>
-BI_D void combine_ranks(float (&root)[Count][Width], const float* from, int step) {
-  float part[Count][Ranks][Width];
-#pragma unroll
-  for (int r = 0; r < Ranks; ++r) {
-    const std::uint32_t address = device::cluster_address(from, r);
-#pragma unroll
-    for (int i = 0; i < Count; ++i) device::load_cluster(part[i][r], address + static_cast<std::uint32_t>(i * step));
-  }
-#pragma unroll
-  for (int i = 0; i < Count; ++i) {
-#pragma unroll
-    for (int w = 0; w < Width; ++w) {
-      float slices[Ranks];
-#pragma unroll
-      for (int r = 0; r < Ranks; ++r) slices[r] = part[i][r][w];
-      root[i][w] = contract::combine_slices<Ranks>(slices);
-    }
-  }
-}
-// Calls f(ranks) with 2, 4 or 8 as a type.
-template <int N>
-struct ranks {
-  static constexpr int value = N;
-};
-template <class F>
-BI_D void with_ranks(int cluster_k, F f) {
-  if (cluster_k == 2) {
-    f(ranks<2>{});
-  } else if (cluster_k == 4) {
-    f(ranks<4>{});
-  } else {
-    f(ranks<8>{});
-  }
-}
-
-}  // namespace gemm_wgmma
-
 template <class T, class Epilogue, class Out, class Shape, bool Kn>
 BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_kernel(
     const __grid_constant__ gemm_wgmma_params<T, Out> p) {
@@ -309,7 +31,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
   using namespace gemm_wgmma;
   constexpr bool x_transposed = Kn && Shape::weights_first, y_transposed = Kn && !Shape::weights_first;
   extern __shared__ unsigned char dynamic_shared[];
-  // In static memory, so that its size tells the host that this code is there (bi/gemm.cuh).
+  // In static memory, so that its size tells the host that this code is there (bi/launch_gemm.cuh).
   __shared__ device::mbarrier full[gemm_wgmma_max_stages], empty[gemm_wgmma_max_stages], partials_ready, partials_read;
   unsigned char* ring = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
   const int x_bytes = p.load_x * 128, stage_bytes = x_bytes + Shape::block_y * 128;
@@ -462,7 +184,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         }
       }
 
-      // Tells the cluster that this warp's partial results are there, and waits for those of all; then that they are read.
+      // Tells the cluster that this warp's partial results are there, and waits for those of all; then that they are
+      // read.
       const auto partials_are_written = [&] {
         __syncwarp();
         if (lane < p.cluster_k) device::mbarrier_arrive_release_remote(device::cluster_address(&partials_ready, lane));
