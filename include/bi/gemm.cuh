@@ -38,8 +38,8 @@ kernel::gemm_params<T, Out> make_gemm_params(const gemm_limits& l, const gemm_ar
   kernel::gemm_params<T, Out> p = {};
   p.a = a.a;
   p.b = a.b;
-  p.bias = a.bias;
-  p.residual = a.residual;
+  if (Epilogue::has_bias) p.bias = a.bias;
+  if (Epilogue::has_residual) p.residual = a.residual;
   p.d = a.d;
   p.lda = sa.row_stride();
   p.ldb = sb.row_stride();
@@ -57,6 +57,8 @@ kernel::gemm_params<T, Out> make_gemm_params(const gemm_limits& l, const gemm_ar
   p.alpha = a.alpha;
   p.a_aligned = device::vector_aligned(a.a, p.lda) && (a.batch == 1 || device::vector_aligned(a.a, p.a_batch_stride));
   p.b_aligned = device::vector_aligned(a.b, p.ldb) && (a.batch == 1 || device::vector_aligned(a.b, p.b_batch_stride));
+  p.residual_aligned = device::vector_aligned(p.residual, p.ldr) &&
+                       (a.batch == 1 || device::vector_aligned(p.residual, p.residual_batch_stride));
   p.d_pairs = reinterpret_cast<std::uintptr_t>(a.d) % (2 * sizeof(Out)) == 0 && p.ldd % 2 == 0 &&
               (a.batch == 1 || p.d_batch_stride % 2 == 0);
   return p;
@@ -74,18 +76,10 @@ schedule::gemm_problem gemm_problem_of(const kernel::gemm_params<T, Out>& p, boo
   return problem;
 }
 
-}  // namespace launch_detail
-
-namespace launch_detail {
-
 template <class Epilogue, class T, class Out>
 status pick_gemm(const kernel::gemm_params<T, Out>& p, bool kn, schedule::gemm_schedule& s) {
   schedule::gemm_device on;
-  if (const status st = find_gemm_device<T, kernel_epilogue<Epilogue>, Out>(on); !st) return st;
-  // These ways out of the wgmma kernel are run by tests that force schedules only, so far.
-  if (Epilogue::has_bias || Epilogue::has_residual || Epilogue::has_gate || !device::vector_aligned(p.d, p.ldd)) {
-    on.wgmma = false;
-  }
+  if (const status st = find_gemm_device<T, Epilogue::has_gate, Out>(on); !st) return st;
   s = schedule::pick_gemm_schedule(gemm_problem_of(p, kn), on);
   return {};
 }
@@ -93,9 +87,8 @@ status pick_gemm(const kernel::gemm_params<T, Out>& p, bool kn, schedule::gemm_s
 template <class Epilogue, class T, class Out>
 status launch_gemm(const kernel::gemm_params<T, Out>& p, bool kn, const schedule::gemm_schedule& s, bool b_is_constant,
                    cuda_stream stream) {
-  using steps = kernel_epilogue<Epilogue>;
-  return kn ? gemm_with<T, steps, Out, true>(p, s, b_is_constant, stream)
-            : gemm_with<T, steps, Out, false>(p, s, b_is_constant, stream);
+  return kn ? gemm_with<T, Epilogue::has_gate, Out, true>(p, s, b_is_constant, stream)
+            : gemm_with<T, Epilogue::has_gate, Out, false>(p, s, b_is_constant, stream);
 }
 
 }  // namespace launch_detail

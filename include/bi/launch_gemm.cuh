@@ -15,37 +15,32 @@
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
-// To a kernel, partial results are plain ones in fp32.
-template <class Epilogue>
-using kernel_epilogue = std::conditional_t<Epilogue::is_partial, epilogue::none, Epilogue>;
-
-template <class T, class Epilogue, class Out, int BlockM, bool Kn>
+template <class T, bool Gate, class Out, int BlockM, bool Kn>
 status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
   using kernel_shape = kernel::gemm_mma_shape<BlockM>;
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = kernel_shape::threads;
   shape.shared_bytes = kernel_shape::shared_bytes;
-  if (p.slices == 1)
-    return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, false>, shape, p, stream);
-  return launch("gemm", kernel::gemm_mma_kernel<T, Epilogue, Out, BlockM, Kn, true>, shape, p, stream);
+  if (p.slices == 1) return launch("gemm", kernel::gemm_mma_kernel<T, Gate, Out, BlockM, Kn, false>, shape, p, stream);
+  return launch("gemm", kernel::gemm_mma_kernel<T, Gate, Out, BlockM, Kn, true>, shape, p, stream);
 }
 
 static_assert(kernel::gemm_wgmma_max_stages == schedule::gemm_max_stages, "barriers for every legal schedule");
 
 // Stages that fit into the shared memory of an SM, 228 KB, beside the KB that a thread block costs and its barriers.
-template <class Shape>
-constexpr int most_stages(int load_x, int cluster_k, int residents) {
+template <class Shape, class Out>
+constexpr int most_stages(int load_x, int cluster_k, bool boxes, int residents) {
   const int bytes = residents == 1 ? 226 * 1024 : 112 * 1024;
   int stages = 1;
   while (stages < kernel::gemm_wgmma_max_stages &&
-         kernel::gemm_wgmma_shared_bytes<Shape>(stages + 1, load_x, cluster_k) <= bytes) {
+         kernel::gemm_wgmma_shared_bytes<Shape, Out>(stages + 1, load_x, cluster_k, boxes) <= bytes) {
     ++stages;
   }
   return stages;
 }
 
-template <class T, class Epilogue, class Out, class Shape, bool Kn>
+template <class T, bool Gate, class Out, class Shape, bool Kn>
 status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_schedule& s, bool b_is_constant,
                   cuda_stream stream) {
   kernel::gemm_wgmma_params<T, Out> p = {};
@@ -59,96 +54,104 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   p.grid_y = static_cast<int>(schedule::ceil_div(y_rows, std::int64_t{Shape::block_y} * p.cluster_y));
   p.group = s.group < p.grid_x ? s.group : p.grid_x;  // more is the same, and overflows
   p.tiles = static_cast<int>(p.grid_x * p.grid_y * g.batch);
-  p.stages = s.stages != 0 ? s.stages : most_stages<Shape>(p.load_x, s.cluster_k, s.residents);
   p.weights_are_final = b_is_constant;
   p.weights_once = Shape::weights_first ? p.grid_y * p.cluster_y == 1 : p.grid_x * p.cluster_x == 1;
-  p.store_by_copy = kernel::gemm_wgmma::has_boxes<Shape, Epilogue, Out> && s.cluster_k == 1 &&
-                    device::vector_aligned(g.d, g.ldd) &&
-                    (g.batch == 1 || device::vector_aligned(g.d, g.d_batch_stride));
+  const bool aligned =
+      device::vector_aligned(g.d, g.ldd) && (g.batch == 1 || device::vector_aligned(g.d, g.d_batch_stride));
+  if constexpr (Shape::weights_first) {
+    p.store_by_copy = aligned && !Gate && sizeof(Out) == 2;
+    const int even = Shape::blocks_y % s.cluster_k == 0 ? Shape::blocks_y / s.cluster_k : 1;
+    p.box_y = 8 * even;  // of which every thread block has whole ones
+  } else {
+    p.store_by_copy = aligned;
+  }
+  p.stages = s.stages != 0 ? s.stages : most_stages<Shape, Out>(p.load_x, s.cluster_k, p.store_by_copy, s.residents);
 
-  constexpr bool is_bf16 = std::is_same_v<T, bf16>;
   const int x_share = p.load_x / p.cluster_y, y_share = Shape::block_y / p.cluster_x;
   device::tensor_map& tokens = Shape::weights_first ? p.y : p.x;
   device::tensor_map& weights = Shape::weights_first ? p.x : p.y;
   const int tokens_box = Shape::weights_first ? y_share : x_share;
   const int weights_box = Shape::weights_first ? x_share : y_share;
   status st =
-      encode_tensor_map("gemm", &tokens, is_bf16, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
+      encode_tensor_map("gemm", &tokens, element_of<T>, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
   if (!st) return st;
-  st = Kn ? encode_tensor_map("gemm", &weights, is_bf16, g.b, g.n, g.k, g.ldb, g.batch, g.b_batch_stride, 64, 64)
-          : encode_tensor_map("gemm", &weights, is_bf16, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64,
+  st = Kn ? encode_tensor_map("gemm", &weights, element_of<T>, g.b, g.n, g.k, g.ldb, g.batch, g.b_batch_stride, 64, 64)
+          : encode_tensor_map("gemm", &weights, element_of<T>, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64,
                               weights_box);
   if (!st) return st;
   if (p.store_by_copy) {
-    st = encode_tensor_map("gemm", &p.d, is_bf16, g.d, Epilogue::has_gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
-                           g.d_batch_stride, kernel::gemm_wgmma::box_columns<Shape, Epilogue>, 64);
+    int cols = p.load_x;
+    if constexpr (!Shape::weights_first) cols = kernel::gemm_wgmma::box_columns<Shape, Gate, Out>(s.cluster_k > 1);
+    st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, Gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch, g.d_batch_stride,
+                           cols, Shape::weights_first ? p.box_y : 64);
     if (!st) return st;
   }
 
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = Shape::threads;
-  shape.shared_bytes =
-      static_cast<std::size_t>(kernel::gemm_wgmma_shared_bytes<Shape>(p.stages, p.load_x, p.cluster_k));
+  shape.shared_bytes = static_cast<std::size_t>(
+      kernel::gemm_wgmma_shared_bytes<Shape, Out>(p.stages, p.load_x, p.cluster_k, p.store_by_copy));
   shape.cluster = static_cast<unsigned>(s.cluster_m * s.cluster_n * s.cluster_k);
   shape.programmatic = s.programmatic;
-  return launch("gemm", kernel::gemm_wgmma_kernel<T, Epilogue, Out, Shape, Kn>, shape, p, stream);
+  return launch("gemm", kernel::gemm_wgmma_kernel<T, Gate, Out, Shape, Kn>, shape, p, stream);
 }
 
-template <int Consumers, int BlockM>
-using weights_first = kernel::gemm_wgmma_shape<true, Consumers, 1, BlockM, 0>;
-template <int Fragments, int BlockN, int Levels>
-using tokens_first = kernel::gemm_wgmma_shape<false, 2, Fragments, BlockN, Levels>;
+template <int BlockM>
+using weights_first = kernel::gemm_wgmma_shape<true, 1, 1, BlockM, 0>;
+template <int BlockM, int BlockN, int Levels = 0>
+using tokens_first = kernel::gemm_wgmma_shape<false, BlockM == 64 ? 1 : 2, BlockM == 256 ? 2 : 1, BlockN, Levels>;
 
 // Calls f(shape) with the kernel's shape that a schedule names; false if there is none (schedule::gemm_is_legal).
 template <bool Kn, class F>
 bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
   const auto is = [&](int block_m, int block_n) { return s.block_m == block_m && s.block_n == block_n; };
   if (s.weights_first) {
-    if (s.block_n <= 64) {
-      if (s.block_m == 8) return f(weights_first<1, 8>{}), true;
-      if (s.block_m == 32) return f(weights_first<1, 32>{}), true;
-      if (s.block_m == 128) return f(weights_first<1, 128>{}), true;
-      if constexpr (!Kn) {
-        if (s.block_m == 16) return f(weights_first<1, 16>{}), true;
-        if (s.block_m == 64) return f(weights_first<1, 64>{}), true;
-        if (s.block_m == 96) return f(weights_first<1, 96>{}), true;
-      }
-    } else if constexpr (!Kn) {
-      if (s.block_m == 64) return f(weights_first<2, 64>{}), true;
-      if (s.block_m == 128) return f(weights_first<2, 128>{}), true;
-    }
-    return false;
-  }
-  if (slices == 1) {
-    if (is(128, 256)) return f(tokens_first<1, 256, 0>{}), true;
-    if (is(128, 128)) return f(tokens_first<1, 128, 0>{}), true;
+    if (s.block_m == 8) return f(weights_first<8>{}), true;
+    if (s.block_m == 32) return f(weights_first<32>{}), true;
+    if (s.block_m == 128) return f(weights_first<128>{}), true;
     if constexpr (!Kn) {
-      if (is(128, 160)) return f(tokens_first<1, 160, 1>{}), true;
-      if (is(128, 192)) return f(tokens_first<1, 192, 0>{}), true;
-      if (is(256, 128)) return f(tokens_first<2, 128, 0>{}), true;
+      if (s.block_m == 16) return f(weights_first<16>{}), true;
+      if (s.block_m == 64) return f(weights_first<64>{}), true;
+      if (s.block_m == 96) return f(weights_first<96>{}), true;
     }
     return false;
   }
   const int in_block = slices / s.cluster_k;
-  if (is(128, 64)) return f(tokens_first<1, 64, 3>{}), true;
+  if (in_block > 1) {
+    if (is(128, 64)) return f(tokens_first<128, 64, 3>{}), true;
+    if constexpr (!Kn) {
+      if (in_block <= 2 && is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
+      if (in_block <= 4 && is(128, 96)) return f(tokens_first<128, 96, 2>{}), true;
+    }
+    return false;
+  }
+  if (is(128, 128)) return f(tokens_first<128, 128>{}), true;
+  if (slices == 1 && is(128, 256)) return f(tokens_first<128, 256>{}), true;
   if constexpr (!Kn) {
-    if (in_block <= 2 && is(128, 160)) return f(tokens_first<1, 160, 1>{}), true;
-    if (in_block <= 4 && is(128, 96)) return f(tokens_first<1, 96, 2>{}), true;
+    if (is(64, 80)) return f(tokens_first<64, 80>{}), true;
+    if (is(64, 96)) return f(tokens_first<64, 96>{}), true;
+    if (is(64, 128)) return f(tokens_first<64, 128>{}), true;
+    if (is(64, 160)) return f(tokens_first<64, 160>{}), true;
+    if (is(64, 192)) return f(tokens_first<64, 192>{}), true;
+    if (is(64, 256)) return f(tokens_first<64, 256>{}), true;
+    if (is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
+    if (is(128, 192)) return f(tokens_first<128, 192>{}), true;
+    if (slices == 1 && is(256, 128)) return f(tokens_first<256, 128>{}), true;
   }
   return false;
 }
 
-template <class T, class Epilogue, class Out, bool Kn>
+template <class T, bool Gate, class Out, bool Kn>
 status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, bool b_is_constant,
                  cuda_stream stream) {
   if (s.kernel == schedule::gemm_kernel::mma) {
-    return s.block_m == 16 ? gemm_mma<T, Epilogue, Out, 16, Kn>(p, s, stream)
-                           : gemm_mma<T, Epilogue, Out, 64, Kn>(p, s, stream);
+    return s.block_m == 16 ? gemm_mma<T, Gate, Out, 16, Kn>(p, s, stream)
+                           : gemm_mma<T, Gate, Out, 64, Kn>(p, s, stream);
   }
   status st;
   const bool found = with_gemm_shape<Kn>(s, p.slices, [&](auto shape) {
-    st = gemm_wgmma<T, Epilogue, Out, decltype(shape), Kn>(p, s, b_is_constant, stream);
+    st = gemm_wgmma<T, Gate, Out, decltype(shape), Kn>(p, s, b_is_constant, stream);
   });
   if (!found) {
     checker c("gemm");
@@ -160,7 +163,7 @@ status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_sche
 
 // The current device. Whether the program has the wgmma kernels is asked of one of them: built for another target than
 // sm_90a its body is empty, and has no static shared memory.
-template <class T, class Epilogue, class Out>
+template <class T, bool Gate, class Out>
 status find_gemm_device(schedule::gemm_device& d) {
   d.wgmma = false;
   int major = 0;
@@ -171,7 +174,7 @@ status find_gemm_device(schedule::gemm_device& d) {
                                 cudaDevAttrComputeCapabilityMajor, major);
   if (!st || major != 9) return st;
   cudaFuncAttributes attributes = {};
-  const auto kernel = kernel::gemm_wgmma_kernel<T, Epilogue, Out, weights_first<1, 8>, false>;
+  const auto kernel = kernel::gemm_wgmma_kernel<T, Gate, Out, weights_first<8>, false>;
   const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
   if (code != cudaSuccess) return cuda_status("gemm", "cudaFuncGetAttributes", code);
   d.wgmma = attributes.sharedSizeBytes > 0;

@@ -7,8 +7,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "bi/config.hpp"
+#include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
 // The one seam between bi and the CUDA runtime. Every runtime call that a launcher makes stands here, so that a test
@@ -77,26 +79,40 @@ struct launch_shape {
   bool programmatic = false;
 };
 
-// A tensor map over matrices of 16-bit elements in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
-// strides in elements. The copy engine moves boxes of box_cols x box_rows, swizzled over 128 bytes (64 columns) or 64
-// (32). Pointer and strides are multiples of 16 bytes.
-inline status encode_tensor_map(const char* operation, void* map, bool is_bf16, const void* base, std::int64_t cols,
+enum class element { bf16, fp16, fp32 };
+template <class T>
+inline constexpr element element_of =
+    std::is_same_v<T, bf16> ? element::bf16 : std::is_same_v<T, fp16> ? element::fp16 : element::fp32;
+
+// A tensor map over matrices in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
+// strides in elements. The copy engine moves boxes of box_cols x box_rows, swizzled over 128, 64 or 32
+// bytes where a row of the box has that many. Pointer and strides are multiples of 16 bytes.
+inline status encode_tensor_map(const char* operation, void* map, element type, const void* base, std::int64_t cols,
                                 std::int64_t rows, std::int64_t row_stride, std::int64_t batch,
                                 std::int64_t batch_stride, int box_cols, int box_rows) {
   void* function = nullptr;
   cudaError_t code = runtime::get_driver_function(&function, "cuTensorMapEncodeTiled", 12000);
   if (code != cudaSuccess) return cuda_status(operation, "cudaGetDriverEntryPoint(cuTensorMapEncodeTiled)", code);
-  const auto bytes = [](std::int64_t elements) { return static_cast<cuuint64_t>(elements) * 2; };
+  const int size = type == element::fp32 ? 4 : 2;
+  const auto bytes = [&](std::int64_t elements) { return static_cast<cuuint64_t>(elements * size); };
   const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows),
                                static_cast<cuuint64_t>(batch)};
   const cuuint64_t strides[2] = {bytes(row_stride), bytes(batch > 1 ? batch_stride : row_stride)};
   const cuuint32_t box[3] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows), 1};
   const cuuint32_t steps[3] = {1, 1, 1};
+  const int row_bytes = box_cols * size;
+  const CUtensorMapSwizzle swizzle = row_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                                     : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                     : row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                                                       : CU_TENSOR_MAP_SWIZZLE_NONE;
+  const CUtensorMapDataType data_type = type == element::bf16   ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                        : type == element::fp16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                                : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
   const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   const CUresult result = encode(static_cast<CUtensorMap*>(map),
-                                 is_bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3,
+                                 data_type, 3,
                                  const_cast<void*>(base), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                 box_cols == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                                 swizzle,
                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return cuda_status(operation, "cuTensorMapEncodeTiled", result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
 }

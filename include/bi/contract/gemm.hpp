@@ -45,15 +45,15 @@ struct BI_TYPE gemm_draft {
 
 inline constexpr int max_slices = 8;
 inline constexpr std::int64_t slice_unit = 64;        // slices are whole multiples of this, but for the last one
-inline constexpr std::int64_t min_slice_depth = 512;  // default_slices goes no further down
+inline constexpr std::int64_t min_sliced_depth = 4096;  // default_slices leaves a shorter k whole
 
 BI_HD constexpr bool slices_valid(int slices) { return slices == 1 || slices == 2 || slices == 4 || slices == 8; }
 
-// Narrow outputs get more slices, so that a GPU finds work in k when m is small. n and k are those of the whole weight.
+// Narrow outputs of a long k get more slices, so that a GPU finds work in k when m is small. n and k are those of the
+// whole weight.
 BI_HD constexpr int default_slices(std::int64_t n, std::int64_t k) {
-  int s = n >= 2048 ? 1 : n >= 1024 ? 2 : n >= 512 ? 4 : 8;
-  while (s > 1 && k / s < min_slice_depth) s /= 2;
-  return s;
+  if (k < min_sliced_depth) return 1;
+  return n >= 2048 ? 1 : n >= 512 ? 2 : n >= 256 ? 4 : 8;
 }
 
 BI_HD constexpr std::int64_t slice_length(std::int64_t k, int slices) {
@@ -151,17 +151,11 @@ BI_HD Out gemm_silu_gate(Out gate, Out up) {
   return activation_draft::silu_mul(gate, up);
 }
 
-// The epilogue up to the gate. `bias` points to this column's, `residual` to this element's value, and neither is read
-// unless the epilogue has one.
-template <class Epilogue, class Out, class T>
+// The epilogue up to the gate. `bias` points to this column's, `residual` to this element's value; null: there is none.
+template <class Out, class T>
 BI_HD Out gemm_epilogue(float acc, float alpha, const T* bias, const T* residual) {
-  Out value{};
-  if constexpr (Epilogue::has_bias) {
-    value = gemm_output<Out>(acc, alpha, *bias);
-  } else {
-    value = gemm_output<Out>(acc, alpha);
-  }
-  if constexpr (Epilogue::has_residual) value = gemm_add_residual(value, *residual);
+  Out value = bias != nullptr ? gemm_output<Out>(acc, alpha, *bias) : gemm_output<Out>(acc, alpha);
+  if (residual != nullptr) value = gemm_add_residual(value, *residual);
   return value;
 }
 

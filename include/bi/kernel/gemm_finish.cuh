@@ -33,7 +33,7 @@ BI_D Out gemm_finish_value(const gemm_finish_params<T, Out>& p, std::int64_t row
     root[r] = r < p.ranks ? p.partial[r * p.partial_rank_stride + row * p.ldp + col] : 0.0f;
   }
   const float acc = contract::combine_slices(root, p.ranks);
-  return contract::gemm_epilogue<Epilogue, Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
+  return contract::gemm_epilogue<Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
                                                 Epilogue::has_residual ? p.residual + row * p.ldr + col : nullptr);
 }
 

@@ -19,8 +19,8 @@ template <class T, class Out>
 struct gemm_params {
   const T* a;
   const T* b;
-  const T* bias;
-  const T* residual;
+  const T* bias;      // may be null
+  const T* residual;  // may be null
   Out* d;
   std::int64_t lda, ldb, ldr, ldd;
   std::int64_t a_batch_stride, b_batch_stride, residual_batch_stride, d_batch_stride;
@@ -28,6 +28,7 @@ struct gemm_params {
   int slices;
   float alpha;
   bool a_aligned, b_aligned;  // rows start at multiples of 16 bytes
+  bool residual_aligned;      // as above
   bool d_pairs;               // rows of D start at multiples of two elements
 };
 
@@ -38,44 +39,44 @@ struct gemm_row {
   const T* residual;
   bool inside;
 };
-template <class Epilogue, class T, class Out>
+template <class T, class Out>
 BI_D gemm_row<T, Out> gemm_find_row(const gemm_params<T, Out>& p, std::int64_t entry, std::int64_t row) {
-  const T* residual = nullptr;
-  if constexpr (Epilogue::has_residual) residual = p.residual + entry * p.residual_batch_stride + row * p.ldr;
+  const T* residual = p.residual;
+  if (residual != nullptr) residual += entry * p.residual_batch_stride + row * p.ldr;
   return {p.d + entry * p.d_batch_stride + row * p.ldd, residual, row < p.m};
 }
 
-// Output (row, col) from the root of its tree, up to the gate.
-template <class Epilogue, class T, class Out>
-BI_D Out gemm_value(const gemm_params<T, Out>& p, const gemm_row<T, Out>& r, std::int64_t col, float acc) {
-  return contract::gemm_epilogue<Epilogue, Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
-                                                Epilogue::has_residual ? r.residual + col : nullptr);
+// Writes (row, col) and (row, col + 1), col even, or, with a gate, what they make. y0 and y1 are rounded, and have their
+// bias already.
+template <bool Gate, class T, class Out>
+BI_D void gemm_write_pair(const gemm_params<T, Out>& p, const gemm_row<T, Out>& r, std::int64_t col, Out y0, Out y1) {
+  if (!r.inside || col >= p.n) return;
+  if (r.residual != nullptr) {
+    y0 = contract::gemm_add_residual(y0, r.residual[col]);
+    if (col + 1 < p.n) y1 = contract::gemm_add_residual(y1, r.residual[col + 1]);
+  }
+  if constexpr (Gate) {  // n is even
+    r.d[col / 2] = contract::gemm_silu_gate(y0, y1);
+  } else if (col + 1 == p.n || !p.d_pairs) {
+    r.d[col] = y0;
+    if (col + 1 < p.n) r.d[col + 1] = y1;
+  } else if constexpr (sizeof(Out) == 2) {
+    *reinterpret_cast<std::uint32_t*>(r.d + col) = y0.bits | static_cast<std::uint32_t>(y1.bits) << 16;
+  } else {
+    *reinterpret_cast<float2*>(r.d + col) = make_float2(y0, y1);
+  }
 }
 
-// Outputs (row, col) and (row, col + 1), col even.
-template <class Epilogue, class T, class Out>
+// The same from the roots.
+template <bool Gate, class T, class Out>
 BI_D void gemm_store_pair(const gemm_params<T, Out>& p, const gemm_row<T, Out>& r, std::int64_t col, float v0,
                           float v1) {
   if (!r.inside || col >= p.n) return;
-  if constexpr (Epilogue::has_gate) {  // n is even
-    r.d[col / 2] =
-        contract::gemm_silu_gate(gemm_value<Epilogue>(p, r, col, v0), gemm_value<Epilogue>(p, r, col + 1, v1));
-  } else {
-    const Out y0 = gemm_value<Epilogue>(p, r, col, v0);
-    if (col + 1 == p.n) {
-      r.d[col] = y0;
-      return;
-    }
-    const Out y1 = gemm_value<Epilogue>(p, r, col + 1, v1);
-    if (!p.d_pairs) {
-      r.d[col] = y0;
-      r.d[col + 1] = y1;
-    } else if constexpr (sizeof(Out) == 2) {
-      *reinterpret_cast<std::uint32_t*>(r.d + col) = y0.bits | static_cast<std::uint32_t>(y1.bits) << 16;
-    } else {
-      *reinterpret_cast<float2*>(r.d + col) = make_float2(y0, y1);
-    }
-  }
+  const auto value = [&](std::int64_t c, float v) {
+    return p.bias != nullptr ? contract::gemm_output<Out>(v, p.alpha, p.bias[c])
+                             : contract::gemm_output<Out>(v, p.alpha);
+  };
+  gemm_write_pair<Gate>(p, r, col, value(col, v0), col + 1 < p.n ? value(col + 1, v1) : Out{});
 }
 
 template <int BlockM>
@@ -139,7 +140,8 @@ BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[Levels][Values], 
   }
 }
 
-template <class T, class Epilogue, class Out, int BlockM, bool Kn, bool Sliced>
+// Gate: columns 2j and 2j + 1 are a gate and its value, and make one of D.
+template <class T, bool Gate, class Out, int BlockM, bool Kn, bool Sliced>
 // One block an SM is enough for the bound: aiming at more, ptxas spills.
 BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_kernel(const gemm_params<T, Out> p) {
   using shape = gemm_mma_shape<BlockM>;
@@ -209,13 +211,13 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
     const std::int64_t warp_col = col + warp % shape::warps_n * shape::warp_n + lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < shape::fragments_m; ++i) {
-      const auto upper = gemm_find_row<Epilogue>(p, entry, warp_row + 16 * i);
-      const auto lower = gemm_find_row<Epilogue>(p, entry, warp_row + 16 * i + 8);
+      const auto upper = gemm_find_row(p, entry, warp_row + 16 * i);
+      const auto lower = gemm_find_row(p, entry, warp_row + 16 * i + 8);
 #pragma unroll
       for (int j = 0; j < shape::fragments_n; ++j) {
         const float (&c)[4] = fragments[i][j];
-        gemm_store_pair<Epilogue>(p, upper, warp_col + 8 * j, c[0], c[1]);
-        gemm_store_pair<Epilogue>(p, lower, warp_col + 8 * j, c[2], c[3]);
+        gemm_store_pair<Gate>(p, upper, warp_col + 8 * j, c[0], c[1]);
+        gemm_store_pair<Gate>(p, lower, warp_col + 8 * j, c[2], c[3]);
       }
     }
   }

@@ -24,18 +24,20 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-template <class T, class Epilogue, class Out, class Shape, bool Kn>
-BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_kernel(
+template <class T, bool Gate, class Out, class Shape, bool Kn>
+BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) void gemm_wgmma_kernel(
     const __grid_constant__ gemm_wgmma_params<T, Out> p) {
 #if BI_WGMMA_CODE
   using namespace gemm_wgmma;
   constexpr bool x_transposed = Kn && Shape::weights_first, y_transposed = Kn && !Shape::weights_first;
   extern __shared__ unsigned char dynamic_shared[];
   // In static memory, so that its size tells the host that this code is there (bi/launch_gemm.cuh).
-  __shared__ device::mbarrier full[gemm_wgmma_max_stages], empty[gemm_wgmma_max_stages], partials_ready, partials_read;
+  __shared__ device::mbarrier full[gemm_wgmma_max_stages], empty[gemm_wgmma_max_stages], partials_here, partials_read;
   unsigned char* ring = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
   const int x_bytes = p.load_x * 128, stage_bytes = x_bytes + Shape::block_y * 128;
   unsigned char* staging = ring + p.stages * stage_bytes;
+  const bool turned_boxes = Shape::weights_first && p.store_by_copy;
+  auto* received = reinterpret_cast<float4*>(staging + gemm_wgmma_after_ring<Shape, Out>(p.load_x, p.cluster_k, turned_boxes));
 
   const std::uint32_t ring_address = device::shared_address(ring);
 
@@ -57,9 +59,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
       device::mbarrier_init(&empty[s], 4 * Shape::consumers * (p.cluster_x + p.cluster_y - 1));
     }
     if (warp == warps - 1) {
-      device::mbarrier_init(&partials_ready, 4 * Shape::consumers * p.cluster_k);
-      // With tokens first, also this block's copiers, which wait for it.
-      device::mbarrier_init(&partials_read, 4 * Shape::consumers * p.cluster_k + (Shape::weights_first ? 0 : 4));
+      device::mbarrier_init(&partials_here, 1);
+      device::mbarrier_init(&partials_read, 4 * Shape::consumers * p.cluster_k);
     }
     device::mbarrier_init_fence();
   }
@@ -96,33 +97,18 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         for (int i = 0; i < p.cluster_x; ++i) o.blocks |= static_cast<std::uint16_t>(1 << (rank_y * p.cluster_x + i));
         o.target = ring_address + static_cast<std::uint32_t>(x_bytes + rank_x * o.rows * 128);
       }
-      const bool multicast = is_x ? p.cluster_y > 1 : p.cluster_x > 1;
-      if (is_x) {
-        if (multicast) {
-          copy_operand<Shape, true, x_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
-                                                        first_tile, tile_step, even);
-        } else {
-          copy_operand<Shape, true, x_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
-                                                         first_tile, tile_step, even);
-        }
-      } else {
-        if (multicast) {
-          copy_operand<Shape, false, y_transposed, true>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
-                                                         first_tile, tile_step, even);
-        } else {
-          copy_operand<Shape, false, y_transposed, false>(p, o, full, empty, &partials_read, rank_x, rank_y, ks,
-                                                          first_tile, tile_step, even);
-        }
-      }
+      o.is_x = is_x;
+      o.transposed = is_x ? x_transposed : y_transposed;
+      o.multicast = is_x ? p.cluster_y > 1 : p.cluster_x > 1;
+      copy_operand<Shape>(p, o, full, empty, rank_x, rank_y, ks, first_tile, tile_step, even);
     }
     __syncwarp();
   } else {
     if constexpr (Shape::moves_registers) device::take_registers<232>();
     device::wait_for_dependencies();  // before anything is written, and before residuals are read
-    const int consumer = warp / 4, rows = lane / 4, pair = 2 * (lane % 4);
+    const int consumer = warp / 4;
     place at;
     int box = 0, partials_parity = 0;
-    bool partials_used = false;
     // Lane i tells block i of the cluster that a stage is free, if that block copies into this one's ring.
     const bool releases = lane < cluster_xy && (lane % p.cluster_x == rank_x || lane / p.cluster_x == rank_y);
     const std::uint32_t release_address = device::cluster_address(empty, cluster_xy > 1 && releases ? lane : rank);
@@ -184,136 +170,57 @@ BI_KERNEL __launch_bounds__(Shape::threads, Shape::min_blocks) void gemm_wgmma_k
         }
       }
 
-      // Tells the cluster that this warp's partial results are there, and waits for those of all; then that they are
-      // read.
-      const auto partials_are_written = [&] {
-        __syncwarp();
-        if (lane < p.cluster_k) device::mbarrier_arrive_release_remote(device::cluster_address(&partials_ready, lane));
-        device::mbarrier_wait_cluster(&partials_ready, partials_parity);
-      };
-      const auto partials_are_read = [&] {
-        __syncwarp();
-        if (lane < p.cluster_k) device::mbarrier_arrive_release_remote(device::cluster_address(&partials_read, lane));
-        partials_used = true;
-        partials_parity ^= 1;
-      };
-      if (p.cluster_k > 1 && partials_used) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
-
-      if constexpr (!Shape::weights_first) {
-        const int row0 = t.x + consumer * Shape::consumer_x;
+      block_range blocks = {0, Shape::blocks_y};
+      if constexpr (Shape::max_cluster_k > 1) {
         if (p.cluster_k > 1) {
-          if constexpr (Shape::levels > 0) {
-            // Blocks of 8 columns, 4 values of a thread. Each thread block does the sums of some of them.
-            constexpr int blocks = values / 4;
-            float* mine = reinterpret_cast<float*>(ring) + thread * 4;
-            constexpr int step = Shape::consumer_threads * 4;
-            device::named_barrier(1, Shape::consumer_threads);  // the other warpgroup reads the ring no more
-#pragma unroll
-            for (int j = 0; j < blocks; ++j) {
-              *reinterpret_cast<float4*>(mine + j * step) =
-                  make_float4(acc[0][4 * j], acc[0][4 * j + 1], acc[0][4 * j + 2], acc[0][4 * j + 3]);
-            }
-            partials_are_written();
-            static_assert(Shape::fragments == 1, "one block of 64 rows of X");
-            const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + warp % 4 * 16 + rows);
-            const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + warp % 4 * 16 + rows + 8);
-            with_ranks(p.cluster_k, [&](auto ranks) {
-              constexpr int count = 8 / decltype(ranks)::value > 1 ? 8 / decltype(ranks)::value : 1;
-              const int end = blocks * (rank + 1) / decltype(ranks)::value;
-              for (int b = blocks * rank / decltype(ranks)::value; b < end; b += count) {
-                float root[count][4];
-                const int first = b + count <= blocks ? b : blocks - count;
-                combine_ranks<decltype(ranks)::value>(root, mine + first * step, step * 4);
-#pragma unroll
-                for (int i = 0; i < count; ++i) {
-                  const int block = first + i;
-                  if (block < b || block >= end) continue;
-                  gemm_store_pair<Epilogue>(p.p, upper, t.y + 8 * block + pair, root[i][0], root[i][1]);
-                  gemm_store_pair<Epilogue>(p.p, lower, t.y + 8 * block + pair, root[i][2], root[i][3]);
-                }
-              }
-            });
-            device::fence_proxy_async();  // the copies to come follow these reads
-            partials_are_read();
+          // The others have read the last tile's.
+          if (index != first_tile) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
+          const auto combine = [&](auto ranks) {
+            blocks = combine_partials<decltype(ranks)::value, Shape>(acc[0], received, &partials_here, partials_parity,
+                                                                     rank, thread);
+          };
+          if constexpr (Shape::max_cluster_k == 2) {
+            combine(constant<2>{});
+          } else if (p.cluster_k == 2) {
+            combine(constant<2>{});
+          } else if (p.cluster_k == 4) {
+            combine(constant<4>{});
+          } else {
+            combine(constant<8>{});
           }
+          // Only where another tile follows: no block of a cluster ends while others have to tell it something.
+          if (index + tile_step < p.tiles) {
+            __syncwarp();
+            if (lane < p.cluster_k) device::mbarrier_arrive_remote(device::cluster_address(&partials_read, lane));
+          }
+          partials_parity ^= 1;
+        }
+      }
+#pragma unroll
+      for (int f = 0; f < Shape::fragments; ++f) {
+        apply_bias<Shape::weights_first>(p.p, acc[f], t.x + consumer * Shape::consumer_x + 64 * f, t.y, blocks);
+      }
+
+      if constexpr (Shape::weights_first) {
+        if (p.store_by_copy) {
+          if constexpr (!Gate && sizeof(Out) == 2) store_turned_boxes(p, staging, acc[0], t.x, t.y, t.entry, blocks);
         } else {
-#pragma unroll
-          for (int f = 0; f < Shape::fragments; ++f) {
-            if constexpr (has_boxes<Shape, Epilogue, Out>) {
-              store_boxes<Shape, Epilogue>(p, staging + consumer * (Shape::store_boxes * 64 * 128), acc[f],
-                                           row0 + 64 * f, t.y, t.entry, consumer, box);
-            } else {
-              const auto upper = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows);
-              const auto lower = gemm_find_row<Epilogue>(p.p, t.entry, row0 + 64 * f + warp % 4 * 16 + rows + 8);
-#pragma unroll
-              for (int j = 0; j < values / 4; ++j) {
-                const int col = t.y + 8 * j + pair;
-                gemm_store_pair<Epilogue>(p.p, upper, col, acc[f][4 * j], acc[f][4 * j + 1]);
-                gemm_store_pair<Epilogue>(p.p, lower, col, acc[f][4 * j + 2], acc[f][4 * j + 3]);
-              }
-            }
-          }
+          store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc[0], t.x, t.y, t.entry, blocks);
         }
       } else {
-        // Turned round through shared memory: a warp then has 64 neighbouring columns of a row of D.
-        static_assert(Shape::fragments == 1, "one block of 64 weights");
-        constexpr int stride = Shape::staging_stride;
-        float* mine = reinterpret_cast<float*>(staging) + consumer * Shape::block_y * stride;
-        if (p.cluster_k == 1) device::named_barrier(1 + consumer, 128);
 #pragma unroll
-        for (int j = 0; j < values / 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            mine[(8 * j + pair + i % 2) * stride + warp % 4 * 16 + rows + 8 * (i / 2)] = acc[0][4 * j + i];
+        for (int f = 0; f < Shape::fragments; ++f) {
+          const int row0 = t.x + consumer * Shape::consumer_x + 64 * f;
+          unsigned char* boxes = staging + consumer * (gemm_wgmma_staging_bytes<Shape, Out>(0, p.cluster_k, true) / Shape::consumers);
+          if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
+            store_boxes<Shape, Gate>(p, boxes, acc[f], row0, t.y, t.entry, consumer, box);
+          } else if constexpr (Shape::max_cluster_k > 1) {
+            store_share<Shape, Gate>(p, boxes, acc[f], row0, t.y, t.entry, consumer, blocks);
           }
-        }
-        const int tokens = p.p.m - t.y < Shape::block_y ? static_cast<int>(p.p.m - t.y) : Shape::block_y;
-        const bool has_weights = 2 * lane < p.load_x - consumer * 64;
-        const int col = t.x + consumer * 64 + 2 * lane;
-        if (p.cluster_k == 1) {
-          device::named_barrier(1 + consumer, 128);
-          for (int i = warp % 4; i < tokens; i += 16) {
-            float2 v[4];
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-              const int token = i + 4 * c < Shape::block_y ? i + 4 * c : i;
-              v[c] = *reinterpret_cast<const float2*>(mine + token * stride + 2 * lane);
-            }
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-              if (has_weights && i + 4 * c < tokens) {
-                gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + i + 4 * c), col, v[c].x,
-                                          v[c].y);
-              }
-            }
-          }
-        } else {
-          partials_are_written();
-          // Each warp of each thread block of the cluster does the sums of a run of tokens.
-          const int run = (tokens - 1) / (4 * p.cluster_k) + 1, begin = (rank * 4 + warp % 4) * run;
-          const int end = begin + run < tokens ? begin + run : tokens;
-          with_ranks(p.cluster_k, [&](auto ranks) {
-            constexpr int count = Shape::block_y >= 8 * decltype(ranks)::value ? 2 : 1;
-            for (int i = begin; i < end; i += count) {
-              float root[count][2];
-              const int first = i + count <= Shape::block_y ? i : Shape::block_y - count;
-              combine_ranks<decltype(ranks)::value>(root, mine + first * stride + 2 * lane, stride * 4);
-#pragma unroll
-              for (int c = 0; c < count; ++c) {
-                if (has_weights && first + c >= i && first + c < end) {
-                  gemm_store_pair<Epilogue>(p.p, gemm_find_row<Epilogue>(p.p, t.entry, t.y + first + c), col,
-                                            root[c][0], root[c][1]);
-                }
-              }
-            }
-          });
-          partials_are_read();
         }
       }
     }
-    if (!Shape::weights_first && thread % 128 == 0) device::tma_store_wait_read<0>();
-    // No block of a cluster ends while others read its memory or arrive at its barriers.
-    if (partials_used) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
+    if (thread % 128 == 0) device::tma_store_wait_read<0>();
   }
 #else
   __trap();

@@ -10,138 +10,356 @@
 #include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/tma.cuh"
+#include "bi/device/ptx/wgmma.cuh"
+#include "bi/device/vector.cuh"
 #include "bi/kernel/gemm_mma.cuh"
 #include "bi/kernel/gemm_wgmma_tiles.cuh"
 
-// The ways out of bi/kernel/gemm_wgmma.cuh.
+// The ways out of bi/kernel/gemm_wgmma.cuh. A thread has, of each block of 8 rows of Y, the four values that a wgmma
+// leaves it.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
 namespace gemm_wgmma {
 
-// The way out with tokens first: through shared memory and the copy engine, in boxes of 64 rows and 64 or 32 columns.
-template <class Shape, class Epilogue>
-inline constexpr int product_columns = Epilogue::has_gate ? 2 : 1;  // of a column of D
-template <class Shape, class Epilogue>
-inline constexpr int box_columns = Shape::block_y / product_columns<Shape, Epilogue> % 64 == 0 ? 64 : 32;
-template <class Shape, class Epilogue, class Out>
-inline constexpr bool has_boxes =
-    !Shape::weights_first && sizeof(Out) == 2 && Shape::block_y / product_columns<Shape, Epilogue> % 32 == 0;
+// The blocks of 8 rows of Y whose results a thread block writes.
+struct block_range {
+  int begin, end;
+};
 
-// The 16 bytes of a row of a box: the swizzle of rows of 128 or 64 bytes.
-template <int Columns>
-BI_D unsigned char* box_chunk(unsigned char* box, int row, int chunk) {
-  return Columns == 64 ? box + row * 128 + (chunk ^ (row & 7)) * 16 : box + row * 64 + (chunk ^ (row >> 1 & 3)) * 16;
+// Of a cluster of Ranks blocks along k, which share the slices of a tile, each gets the partial results of its share of
+// Y from all others and combines them; its share of acc are then roots. `received` and `arrived` lie in every one of the
+// blocks.
+template <int Ranks, class Shape, int Values>
+BI_D block_range combine_partials(float (&acc)[Values], float4* received, device::mbarrier* arrived, int parity,
+                                  int rank, int thread) {
+  constexpr int blocks = Shape::blocks_y, unit = Shape::share_unit, threads = Shape::consumer_threads;
+  constexpr int units = blocks / unit, most = gemm_wgmma_share<Shape>(Ranks);
+  const auto first_of = [](int r) { return (r * units + Ranks - 1) / Ranks * unit; };
+  const block_range mine = {first_of(rank), first_of(rank + 1)};
+  if (thread == 0) {
+    device::mbarrier_arrive_expect(device::shared_address(arrived),
+                                   (mine.end - mine.begin) * (Ranks - 1) * threads * 16);
+  }
+  std::uint32_t to[Ranks], barrier[Ranks];
+#pragma unroll
+  for (int r = 0; r < Ranks; ++r) {
+    const int slot = rank < r ? rank : rank - 1;
+    to[r] = device::cluster_address(received + slot * most * threads + thread, r);
+    barrier[r] = device::cluster_address(arrived, r);
+  }
+#pragma unroll
+  for (int j = 0; j < blocks; ++j) {
+    const int owner = j / unit * Ranks / units;
+    if (owner == rank) continue;
+    device::store_cluster(to[owner] + static_cast<std::uint32_t>((j - first_of(owner)) * threads * 16), acc[4 * j],
+                          acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3], barrier[owner]);
+  }
+  device::mbarrier_wait_cluster(arrived, parity);
+#pragma unroll
+  for (int j = 0; j < blocks; ++j) {
+    const int owner = j / unit * Ranks / units;
+    if (owner != rank) continue;
+    float4 part[Ranks];
+#pragma unroll
+    for (int r = 0; r < Ranks; ++r) {
+      part[r] = make_float4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]);
+      if (r != owner) part[r] = received[((r < owner ? r : r - 1) * most + j - first_of(owner)) * threads + thread];
+    }
+    const auto root = [&](float float4::*value) {
+      float slices[Ranks];
+#pragma unroll
+      for (int r = 0; r < Ranks; ++r) slices[r] = part[r].*value;
+      return contract::combine_slices<Ranks>(slices);
+    };
+    acc[4 * j] = root(&float4::x), acc[4 * j + 1] = root(&float4::y);
+    acc[4 * j + 2] = root(&float4::z), acc[4 * j + 3] = root(&float4::w);
+  }
+  return mine;
 }
 
-template <class Shape, class Epilogue, class T, class Out, int Values>
+// Alpha and the bias, before the rounding.
+template <bool WeightsFirst, class T, class Out, int Values>
+BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0, int y0, block_range blocks) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (bits_of(p.alpha) != bits_of(1.0f)) {
+#pragma unroll
+    for (int i = 0; i < Values; ++i) acc[i] = mul_rn(acc[i], p.alpha);
+  }
+  if (p.bias == nullptr) return;
+  const int col0 = WeightsFirst ? x0 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4 : y0 + 2 * (lane % 4);
+  const T* bias = p.bias + col0;
+  const int inside = static_cast<int>(p.n) - col0;
+  if constexpr (WeightsFirst) {
+    const float upper = inside > 0 ? to_f32(bias[0]) : 0.0f, lower = inside > 8 ? to_f32(bias[8]) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < Values; ++i) acc[i] = add_rn(acc[i], i % 4 < 2 ? upper : lower);
+  } else {
+#pragma unroll
+    for (int j = 0; j < Values / 4; ++j) {
+      if (j < blocks.begin || j >= blocks.end) continue;
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float b = 8 * j + e < inside ? to_f32(bias[8 * j + e]) : 0.0f;
+        acc[4 * j + e] = add_rn(acc[4 * j + e], b);
+        acc[4 * j + 2 + e] = add_rn(acc[4 * j + 2 + e], b);
+      }
+      if (j % 8 == 7) device::hold_loads();  // all at once would take more registers than there are
+    }
+  }
+}
+
+// Adds the residual to rounded outputs in shared memory: `rows` rows of `chunks` chunks of 16 bytes, where(row, chunk)
+// each, from (row0, col0) of D on.
+template <class T, class Out, class Where>
+BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int entry, int rows, int chunks, Where where) {
+  constexpr int values = 16 / static_cast<int>(sizeof(Out));
+  const T* residual = p.residual + entry * p.residual_batch_stride;
+#pragma unroll 2
+  for (int i = static_cast<int>(threadIdx.x) % 128; i < rows * chunks; i += 128) {
+    const int row = i / chunks, chunk = i % chunks;
+    const int col = col0 + values * chunk, rest = static_cast<int>(p.n) - col;
+    if (row0 + row >= p.m || rest <= 0) continue;
+    const T* from = residual + (row0 + row) * p.ldr + col;
+    auto* at = reinterpret_cast<Out*>(where(row, chunk));
+    if (sizeof(Out) == 2 && p.residual_aligned && rest >= values) {
+      T r[8];
+      device::load_vector(from, 8, true, r);
+#pragma unroll
+      for (int e = 0; e < values; ++e) at[e] = contract::gemm_add_residual(at[e], r[e]);
+    } else {
+#pragma unroll 1
+      for (int e = 0; e < values && e < rest; ++e) at[e] = contract::gemm_add_residual(at[e], from[e]);
+    }
+  }
+}
+
+// ---- tokens first
+
+// Through shared memory and the copy engine, in boxes of 64 rows and at most 128 bytes of a row.
+template <class Shape, bool Gate>
+inline constexpr int output_columns = Shape::block_y / (Gate ? 2 : 1);  // of a tile of D
+// Columns of a box: as many as divide the tile's, or its share if other blocks of the cluster have theirs.
+template <class Shape, bool Gate, class Out>
+BI_HD constexpr int box_columns(bool shared) {
+  int columns = shared ? 8 * Shape::share_unit / (Gate ? 2 : 1) : 128 / static_cast<int>(sizeof(Out));
+  while (output_columns<Shape, Gate> % columns != 0) columns /= 2;
+  return columns;
+}
+
+// A chunk of 16 bytes of a row of a box, under the swizzle of rows of 128, 64 or 32 bytes.
+template <int RowBytes>
+BI_D unsigned char* box_chunk(unsigned char* box, int row, int chunk) {
+  constexpr int shift = RowBytes == 128 ? 0 : RowBytes == 64 ? 1 : 2, mask = RowBytes / 16 - 1;
+  return box + row * RowBytes + (chunk ^ (row >> shift & mask)) * 16;
+}
+
+// Writes a block of 8 columns of the product, v = a wgmma's four values, rounded, to its place in a box, at column `at`.
+template <int RowBytes, class Out>
+BI_D void put_block(unsigned char* box, int at, Out v0, Out v1, Out v2, Out v3) {
+  const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  if constexpr (sizeof(Out) == 2) {
+    device::stmatrix_x2(box_chunk<RowBytes>(box, 16 * warp + lane % 16, at / 8),
+                        v0.bits | static_cast<std::uint32_t>(v1.bits) << 16,
+                        v2.bits | static_cast<std::uint32_t>(v3.bits) << 16);
+  } else {
+    const int row = 16 * warp + lane / 4, chunk = at / 4 + lane % 4 / 2, half = lane % 2 * 8;
+    *reinterpret_cast<float2*>(box_chunk<RowBytes>(box, row, chunk) + half) = make_float2(v0, v1);
+    *reinterpret_cast<float2*>(box_chunk<RowBytes>(box, row + 8, chunk) + half) = make_float2(v2, v3);
+  }
+}
+// A gate's block of 8 columns of the product makes 4 of D.
+template <int RowBytes, class Out>
+BI_D void put_gates(unsigned char* box, int at, Out v0, Out v1, Out v2, Out v3) {
+  const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = 16 * warp + lane / 4, bytes = (at + lane % 4) * static_cast<int>(sizeof(Out));
+  *reinterpret_cast<Out*>(box_chunk<RowBytes>(box, row, bytes / 16) + bytes % 16) = contract::gemm_silu_gate(v0, v1);
+  *reinterpret_cast<Out*>(box_chunk<RowBytes>(box, row + 8, bytes / 16) + bytes % 16) =
+      contract::gemm_silu_gate(v2, v3);
+}
+
+// The four values of a thread, to column 8c of the product.
+template <bool Gate, int RowBytes, class Out>
+BI_D void put_values(unsigned char* box, int c, const float* v) {
+  const Out v0 = cvt_rn<Out>(v[0]), v1 = cvt_rn<Out>(v[1]), v2 = cvt_rn<Out>(v[2]), v3 = cvt_rn<Out>(v[3]);
+  if constexpr (Gate) {
+    put_gates<RowBytes>(box, 4 * c, v0, v1, v2, v3);
+  } else {
+    put_block<RowBytes>(box, 8 * c, v0, v1, v2, v3);
+  }
+}
+
+// From a box to rows of D that are not aligned.
+template <int Columns, bool Gate, class T, class Out>
+BI_D void copy_box(const gemm_params<T, Out>& p, unsigned char* box, int row0, int col0, int entry) {
+  constexpr int row_bytes = Columns * static_cast<int>(sizeof(Out)), values = 16 / static_cast<int>(sizeof(Out));
+  Out* d = p.d + entry * p.d_batch_stride + row0 * p.ldd + col0;
+  const int rows = static_cast<int>(p.m) - row0, cols = static_cast<int>(p.n) / (Gate ? 2 : 1) - col0;
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x) % 128; i < 64 * Columns; i += 128) {
+    const int r = i / Columns, c = i % Columns;
+    if (r >= rows || c >= cols) continue;
+    d[r * p.ldd + c] = reinterpret_cast<const Out*>(box_chunk<row_bytes>(box, r, c / values))[c % values];
+  }
+}
+
+template <class Shape, bool Gate, class T, class Out, int Values>
 BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
                       int col0, int entry, int consumer, int& box) {
-  constexpr int columns = box_columns<Shape, Epilogue>, product = product_columns<Shape, Epilogue>;
-  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
-  const gemm_row<T, Out> row[2] = {gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4),
-                                   gemm_find_row<Epilogue>(p.p, entry, row0 + 16 * warp + lane / 4 + 8)};
-  const auto value = [&](int h, int col, float v) {
-    // What lies outside D is not written; its bias and residual are not there to be read.
-    if ((Epilogue::has_bias || Epilogue::has_residual) && (!row[h].inside || col >= p.p.n)) return Out{};
-    return gemm_value<Epilogue>(p.p, row[h], col, v);
-  };
+  constexpr int columns = box_columns<Shape, Gate, Out>(false), product = Gate ? 2 : 1;
+  constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), blocks = columns * product / 8;
+  const int thread = static_cast<int>(threadIdx.x) % 128;
 #pragma unroll
-  for (int b = 0; b < Shape::block_y / product / columns; ++b) {
+  for (int b = 0; b < output_columns<Shape, Gate> / columns; ++b) {
     unsigned char* target = staging + box * (64 * 128);
+    const int col = col0 / product + columns * b;
     if (thread == 0) device::tma_store_wait_read<Shape::store_boxes - 1>();
     device::named_barrier(1 + consumer, 128);
 #pragma unroll
-    for (int c = 0; c < columns / 16; ++c) {
-      std::uint32_t r[4];  // rows 0..7 and 8..15 of 8 columns, then of the next 8
-#pragma unroll
-      for (int q = 0; q < 4; ++q) {
-        const int h = q % 2;
-        Out v[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          if constexpr (Epilogue::has_gate) {
-            // The thread's gates of two blocks of 8 columns of the product: columns lane % 4 and 4 + lane % 4 of D's 8.
-            const int j = b * columns / 4 + c * 4 + q / 2 * 2 + e, col = col0 + 8 * j + 2 * (lane % 4);
-            v[e] =
-                contract::gemm_silu_gate(value(h, col, acc[4 * j + 2 * h]), value(h, col + 1, acc[4 * j + 2 * h + 1]));
-          } else {
-            const int j = b * columns / 8 + c * 2 + q / 2, col = col0 + 8 * j + 2 * (lane % 4);
-            v[e] = value(h, col + e, acc[4 * j + 2 * h + e]);
-          }
-        }
-        r[q] = v[0].bits | static_cast<std::uint32_t>(v[1].bits) << 16;
-      }
-      if constexpr (Epilogue::has_gate) {
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-          auto* to = reinterpret_cast<std::uint16_t*>(
-              box_chunk<columns>(target, 16 * warp + lane / 4 + 8 * (q % 2), 2 * c + q / 2));
-          to[lane % 4] = static_cast<std::uint16_t>(r[q]);
-          to[4 + lane % 4] = static_cast<std::uint16_t>(r[q] >> 16);
-        }
-      } else {
-        device::stmatrix_x4(box_chunk<columns>(target, 16 * warp + lane % 16, 2 * c + lane / 16), r[0], r[1], r[2],
-                            r[3]);
-      }
+    for (int c = 0; c < blocks; ++c) put_values<Gate, row_bytes, Out>(target, c, acc + 4 * (b * blocks + c));
+    if (!Gate && p.p.residual != nullptr) {
+      device::named_barrier(1 + consumer, 128);
+      add_residual(p.p, row0, col, entry, 64, row_bytes / 16,
+                   [&](int r, int chunk) { return box_chunk<row_bytes>(target, r, chunk); });
     }
     if (p.store_by_copy) {
       device::fence_proxy_async();
       device::named_barrier(1 + consumer, 128);
       if (thread == 0) {
-        device::tma_store_3d(&p.d, target, col0 / product + columns * b, row0, entry);
+        device::tma_store_3d(&p.d, target, col, row0, entry);
         device::tma_store_commit();
       }
-    } else {  // D's rows are not aligned
+    } else {
       device::named_barrier(1 + consumer, 128);
-#pragma unroll 1
-      for (int i = thread; i < 64 * columns; i += 128) {
-        const int r = i / columns, c = i % columns;
-        const std::int64_t row = row0 + r, col = col0 / product + columns * b + c;
-        if (row >= p.p.m || col >= p.p.n / product) continue;
-        p.p.d[entry * p.p.d_batch_stride + row * p.p.ldd + col] =
-            reinterpret_cast<const Out*>(box_chunk<columns>(target, r, c / 8))[c % 8];
-      }
+      copy_box<columns, Gate>(p.p, target, row0, col, entry);
     }
     box = (box + 1) % Shape::store_boxes;
   }
 }
 
-// The roots of Count outputs of one thread: Width floats each at `from` of the Ranks blocks of the cluster, `step`
-// bytes apart. All loads are under way before the first sum.
-template <int Ranks, int Count, int Width>
-BI_D void combine_ranks(float (&root)[Count][Width], const float* from, int step) {
-  float part[Count][Ranks][Width];
+// A share of a tile, in boxes of 16 columns of the product, all at once.
+template <class Shape, bool Gate, class T, class Out, int Values>
+BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
+                      int col0, int entry, int consumer, block_range share) {
+  constexpr int columns = box_columns<Shape, Gate, Out>(true), product = Gate ? 2 : 1;
+  constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), box_bytes = 64 * row_bytes;
+  constexpr int blocks = Shape::share_unit;
+  static_assert(blocks * 8 == columns * product, "a unit is a box");
+  const int thread = static_cast<int>(threadIdx.x) % 128, boxes = (share.end - share.begin) / blocks;
+  const int first_col = (col0 + 8 * share.begin) / product;
+  if (thread == 0) device::tma_store_wait_read<0>();
+  device::named_barrier(1 + consumer, 128);
 #pragma unroll
-  for (int r = 0; r < Ranks; ++r) {
-    const std::uint32_t address = device::cluster_address(from, r);
-#pragma unroll
-    for (int i = 0; i < Count; ++i) device::load_cluster(part[i][r], address + static_cast<std::uint32_t>(i * step));
+  for (int j = 0; j < Values / 4; ++j) {
+    if (j < share.begin || j >= share.end) continue;
+    put_values<Gate, row_bytes, Out>(staging + (j - share.begin) / blocks * box_bytes, j % blocks, acc + 4 * j);
   }
-#pragma unroll
-  for (int i = 0; i < Count; ++i) {
-#pragma unroll
-    for (int w = 0; w < Width; ++w) {
-      float slices[Ranks];
-#pragma unroll
-      for (int r = 0; r < Ranks; ++r) slices[r] = part[i][r][w];
-      root[i][w] = contract::combine_slices<Ranks>(slices);
+  if (!Gate && p.p.residual != nullptr) {
+    device::named_barrier(1 + consumer, 128);
+    constexpr int chunks = row_bytes / 16;
+    add_residual(p.p, row0, first_col, entry, 64, boxes * chunks, [&](int r, int chunk) {
+      return box_chunk<row_bytes>(staging + chunk / chunks * box_bytes, r, chunk % chunks);
+    });
+  }
+  if (p.store_by_copy) {
+    device::fence_proxy_async();
+    device::named_barrier(1 + consumer, 128);
+    if (thread == 0) {
+      for (int b = 0; b < boxes; ++b) {
+        device::tma_store_3d(&p.d, staging + b * box_bytes, first_col + b * columns, row0, entry);
+      }
+      device::tma_store_commit();
+    }
+  } else {
+    device::named_barrier(1 + consumer, 128);
+    for (int b = 0; b < boxes; ++b) {
+      copy_box<columns, Gate>(p.p, staging + b * box_bytes, row0, first_col + b * columns, entry);
     }
   }
 }
-// Calls f(ranks) with 2, 4 or 8 as a type.
-template <int N>
-struct ranks {
-  static constexpr int value = N;
-};
-template <class F>
-BI_D void with_ranks(int cluster_k, F f) {
-  if (cluster_k == 2) {
-    f(ranks<2>{});
-  } else if (cluster_k == 4) {
-    f(ranks<4>{});
-  } else {
-    f(ranks<8>{});
+
+// ---- weights first
+
+// Through the copy engine: rows of load_x weights, turned round on their way into shared memory.
+template <class T, class Out, int Values>
+BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values],
+                             int col0, int row0, int entry, block_range blocks) {
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const int row_bytes = p.load_x * 2;
+  // The swizzle of rows of 128, 64 and 32 bytes; no other has one.
+  const int shift = row_bytes == 128 ? 0 : row_bytes == 64 ? 1 : 2;
+  const int mask = row_bytes == 128 ? 7 : row_bytes == 64 ? 3 : row_bytes == 32 ? 1 : 0;
+  if (thread == 0) device::tma_store_wait_read<0>();
+  device::named_barrier(1, 128);
+  const int here = p.load_x - 16 * warp;  // weights of this warp
+#pragma unroll
+  for (int j = 0; j < Values / 4; ++j) {
+    if (j < blocks.begin || j >= blocks.end || here <= 0) continue;
+    std::uint32_t r[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const Out v0 = cvt_rn<Out>(acc[4 * j + 2 * h]), v1 = cvt_rn<Out>(acc[4 * j + 2 * h + 1]);
+      r[h] = v0.bits | static_cast<std::uint32_t>(v1.bits) << 16;
+    }
+    const int token = 8 * j + lane % 8, chunk = (2 * warp + (here > 8 ? lane / 8 % 2 : 0)) ^ (token >> shift & mask);
+    unsigned char* to = staging + token * row_bytes + chunk * 16;
+    if (here > 8) {
+      device::stmatrix_x2_trans(to, r[0], r[1]);
+    } else {
+      device::stmatrix_x1_trans(to, r[0]);
+    }
+  }
+  if (p.p.residual != nullptr) {
+    device::named_barrier(1, 128);
+    const int first = 8 * blocks.begin;
+    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), p.load_x / 8, [&](int r, int chunk) {
+      const int token = first + r;
+      return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
+    });
+  }
+  device::fence_proxy_async();
+  device::named_barrier(1, 128);
+  if (thread == 0) {
+    for (int y = 8 * blocks.begin; y < 8 * blocks.end && row0 + y < p.p.m; y += p.box_y) {
+      device::tma_store_3d(&p.d, staging + y * row_bytes, col0, row0 + y, entry);
+    }
+    device::tma_store_commit();
+  }
+}
+
+// Turned round through shared memory in fp32: a warp then has 64 neighbouring columns of a row of D.
+template <class Shape, bool Gate, class T, class Out, int Values>
+BI_D void store_turned_rows(const gemm_wgmma_params<T, Out>& p, float* staging, const float (&acc)[Values], int col0,
+                            int row0, int entry, block_range blocks) {
+  constexpr int stride = Shape::staging_stride;
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  device::named_barrier(1, 128);
+#pragma unroll
+  for (int j = 0; j < Values / 4; ++j) {
+    if (j < blocks.begin || j >= blocks.end) continue;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      staging[(8 * j + 2 * (lane % 4) + i % 2) * stride + 16 * warp + lane / 4 + 8 * (i / 2)] = acc[4 * j + i];
+    }
+  }
+  device::named_barrier(1, 128);
+  const std::int64_t rest = p.p.m - row0;
+  const int end = rest < 8 * blocks.end ? static_cast<int>(rest) : 8 * blocks.end;
+  const int col = col0 + 2 * lane;
+  if (2 * lane >= p.load_x) return;
+  for (int i = 8 * blocks.begin + warp; i < end; i += 16) {
+    float2 v[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const int token = i + 4 * c < Shape::block_y ? i + 4 * c : i;
+      v[c] = *reinterpret_cast<const float2*>(staging + token * stride + 2 * lane);
+    }
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      if (i + 4 * c >= end) continue;
+      gemm_write_pair<Gate>(p.p, gemm_find_row(p.p, entry, row0 + i + 4 * c), col, cvt_rn<Out>(v[c].x),
+                            cvt_rn<Out>(v[c].y));
+    }
   }
 }
 

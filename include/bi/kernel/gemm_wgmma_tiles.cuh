@@ -29,29 +29,50 @@ struct gemm_wgmma_shape {
   static constexpr int consumer_x = 64 * Fragments, block_x = consumer_x * Consumers;
   // Many accumulators, or subtrees that wait, need more registers than an even share: consumers take some from the
   // copying warpgroup.
-  static constexpr bool moves_registers = Consumers == 2 && Fragments * BlockY / 2 * (Levels + 1) >= 128;
+  static constexpr bool moves_registers = Consumers == 2 && Fragments * BlockY / 2 * (Levels + 1) >= 96;
   static constexpr int consumer_threads = 128 * Consumers;
   static constexpr int threads = consumer_threads + 128;
-  static constexpr int staging_stride = 68;  // floats of a token: 64 weights and a shift of 4 banks
-  static constexpr int store_boxes = 2;      // of 64 rows and 128 bytes, a consumer's
-  // Where results wait for their way out: fp32 [token][weight] with weights first, boxes of outputs with tokens first.
-  // (Partial results of tokens first, for the other blocks of a cluster, lie in the ring.)
-  static constexpr int staging_bytes =
-      WeightsFirst ? Consumers * BlockY * staging_stride * 4 : Consumers * store_boxes * 64 * 128;
-  static constexpr int partial_bytes = block_x * BlockY * 4;
-  // Two thread blocks an SM, if their rings leave room: one may be of the next kernel, and fill its ring early.
-  static constexpr int min_blocks = WeightsFirst && Consumers == 1 ? 2 : 1;
-  static_assert(Levels == 0 || !WeightsFirst, "with weights first, slices go to other thread blocks");
+  static constexpr int blocks_y = BlockY / 8;  // blocks of 8 rows of Y, of which a thread has 4 values each
+  static constexpr int store_boxes = 2;        // with tokens first: of 64 rows and 128 bytes, a consumer's
+  static constexpr int staging_stride = 68;    // with weights first: floats of a token, 64 weights and a shift of 4 banks
+  // What a block of a cluster along k combines and writes is a number of these: 8 tokens, or 16 columns.
+  static constexpr int share_unit = WeightsFirst ? 1 : 2;
+  // Thread blocks that may share the slices of a tile. (Each number is one more version of the way out.)
+  static constexpr int max_cluster_k = WeightsFirst ? 8 : Fragments == 1 && BlockY <= 160 ? 2 : 1;
+  static_assert(!WeightsFirst || (Levels == 0 && Consumers == 1 && Fragments == 1), "one warpgroup of weights");
 };
 
-// Bytes of shared memory. The tensor core reads 64 rows of X even if a stage has fewer: those of the last stage must be
-// memory too.
+// Two thread blocks an SM, if their rings leave room: one may be of the next kernel, and fill its ring early. (A gate
+// takes registers of its own.)
+template <class Shape, bool Gate>
+inline constexpr int gemm_wgmma_min_blocks = Shape::consumers == 1 && Shape::block_y <= (Gate ? 96 : 128) ? 2 : 1;
+// The largest share of a tile that a block of a cluster along k combines and writes, in blocks of 8 rows of Y.
 template <class Shape>
-constexpr int gemm_wgmma_shared_bytes(int stages, int load_x, int cluster_k) {
-  const int ring = stages * (load_x + Shape::block_y) * 128;
-  const int tail = load_x < Shape::block_x ? (Shape::block_x - load_x) * 128 : 0;
-  const int bytes = ring + (Shape::staging_bytes > tail ? Shape::staging_bytes : tail);
-  return 1024 + (!Shape::weights_first && cluster_k > 1 && bytes < Shape::partial_bytes ? Shape::partial_bytes : bytes);
+BI_HD constexpr int gemm_wgmma_share(int cluster_k) {
+  return (Shape::blocks_y / Shape::share_unit + cluster_k - 1) / cluster_k * Shape::share_unit;
+}
+// Where results wait for their way out: boxes of outputs for the copy engine, else, with weights first, fp32
+// [token][weight].
+template <class Shape, class Out>
+BI_HD constexpr int gemm_wgmma_staging_bytes(int load_x, int cluster_k, bool boxes) {
+  constexpr int out = static_cast<int>(sizeof(Out));
+  if (Shape::weights_first) return boxes ? Shape::block_y * load_x * out : Shape::block_y * Shape::staging_stride * 4;
+  return Shape::consumers *
+         (cluster_k == 1 ? Shape::store_boxes * 64 * 128 : gemm_wgmma_share<Shape>(cluster_k) * 8 * 64 * out);
+}
+// The tensor core reads 64 rows of X even if a stage has fewer: those of the last stage must be memory too.
+template <class Shape, class Out>
+BI_HD constexpr int gemm_wgmma_after_ring(int load_x, int cluster_k, bool boxes) {
+  const int tail = (Shape::block_x - load_x) * 128;
+  const int staging = gemm_wgmma_staging_bytes<Shape, Out>(load_x, cluster_k, boxes);
+  return staging > tail ? staging : tail;
+}
+// Bytes of shared memory, from any address. A block of a cluster along k gets its share from all others.
+template <class Shape, class Out>
+BI_HD constexpr int gemm_wgmma_shared_bytes(int stages, int load_x, int cluster_k, bool boxes) {
+  return 1024 + stages * (load_x + Shape::block_y) * 128 +
+         gemm_wgmma_after_ring<Shape, Out>(load_x, cluster_k, boxes) +
+         (cluster_k - 1) * gemm_wgmma_share<Shape>(cluster_k) * Shape::consumer_threads * 16;
 }
 
 template <class T, class Out>
@@ -65,12 +86,18 @@ struct gemm_wgmma_params {
   int group;                 // tiles of X that are walked together before the next tile of Y
   int tiles;                 // grid_x grid_y batch
   int stages;
+  int box_y;               // with weights first: rows of Y in a box of D
   bool store_by_copy;      // boxes of D leave through the copy engine
   bool weights_are_final;  // the weights may be read before the kernels that this one depends on are over
   bool weights_once;       // no other tile reads them again
 };
 
 namespace gemm_wgmma {
+
+template <int Value>
+struct constant {
+  static constexpr int value = Value;
+};
 
 struct tile {
   int x, y, entry;  // first row of X, first row of Y
@@ -117,26 +144,22 @@ struct operand {
   int rows;                // of the share
   std::uint16_t blocks;
   std::uint64_t policy;
+  bool is_x, transposed, multicast;
   bool has_waited;  // for this kernel's dependencies
 };
-template <class Shape, bool IsX, bool Transposed, bool Multicast, class T, class Out>
+template <class Shape, class T, class Out>
 BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, device::mbarrier* full,
-                       device::mbarrier* empty, device::mbarrier* partials_read, int rank_x, int rank_y, slice_list ks,
-                       int first_tile, int tile_step, bool even) {
+                       device::mbarrier* empty, int rank_x, int rank_y, slice_list ks, int first_tile, int tile_step,
+                       bool even) {
   const std::uint32_t full0 = device::shared_address(full), empty0 = device::shared_address(empty);
   place at;
-  int partials_parity = 0;
   bool mine = even;
   // The next kernel may start when half of the copies are made: its first weights then fill the gap at this one's end.
   // Not before the kernels that this one depends on are over: those weights may be theirs.
   int until_half = ((p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin) + 1) / 2;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
-    if (!Shape::weights_first && p.cluster_k > 1 && index != first_tile) {  // the ring holds the last tile's partials
-      device::mbarrier_wait_cluster(partials_read, partials_parity);
-      partials_parity ^= 1;
-    }
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
-    const int row = IsX ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
+    const int row = o.is_x ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
       if (--until_half == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;
@@ -145,19 +168,15 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
       device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
       device::mbarrier_arrive_expect(barrier, o.bytes);
 #pragma unroll 1
-      for (int r = 0; r < (Transposed ? o.rows : 1); r += 64) {  // blocks of 64 along m or n
+      for (int r = 0; r < (o.transposed ? o.rows : 1); r += 64) {  // blocks of 64 along m or n
         const std::uint32_t to = target + static_cast<std::uint32_t>(r * 128);
-        const int x = Transposed ? row + r : k * 64, y = Transposed ? k * 64 : row;
-        if constexpr (Multicast) {
+        const int x = o.transposed ? row + r : k * 64, y = o.transposed ? k * 64 : row;
+        if (o.multicast) {
           device::tma_load_3d_multicast(to, o.map, barrier, x, y, t.entry, o.blocks, o.policy);
         } else {
           device::tma_load_3d(to, o.map, barrier, x, y, t.entry, o.policy);
         }
       }
-    }
-    // A tile may have no copies for this thread: the others must not be two tiles ahead of it, or it misses a phase.
-    if (!Shape::weights_first && p.cluster_k > 1) {
-      device::mbarrier_arrive_remote(device::shared_address(partials_read));
     }
   }
   // No block of a cluster ends while others have to tell it that they are done with a stage.

@@ -28,7 +28,7 @@ void write_outputs(const float* root, std::int64_t first, int columns, float alp
   for (int j = 0; j < columns; ++j) {
     const std::int64_t column = first + j;
     const Out value =
-        contract::gemm_epilogue<Epilogue, Out>(root[j], alpha, Epilogue::has_bias ? bias + column : nullptr,
+        contract::gemm_epilogue<Out>(root[j], alpha, Epilogue::has_bias ? bias + column : nullptr,
                                                Epilogue::has_residual ? residual + column : nullptr);
     if constexpr (!Epilogue::has_gate) {
       d[column] = value;

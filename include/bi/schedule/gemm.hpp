@@ -87,6 +87,11 @@ constexpr gemm_schedule with_blocks(gemm_schedule s, const gemm_problem& p, cons
   return s;
 }
 
+// Whether two thread blocks fit an SM: small tiles of one consumer warpgroup.
+constexpr bool gemm_may_share(const gemm_schedule& s) {
+  return s.weights_first || (s.block_m == 64 && s.block_n <= 128);
+}
+
 // Calls f with every schedule of the wgmma kernel that is legal for a problem.
 template <class F>
 constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& d, F f) {
@@ -100,7 +105,7 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
     s.group = group;
     s = with_blocks(s, p, d);
     f(s);
-    if (weights_first && block_n <= 64) {
+    if (gemm_may_share(s)) {
       s.residents = 2;
       f(s);
       const std::int64_t tiles = gemm_tiles(p.m, p.n, p.batch, block_m, block_n) * cluster_k;
@@ -110,19 +115,17 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
       }
     }
   };
-  // Weights first, tokens padded to block_m. Up to 64 weights for one warpgroup, up to 128 for two; also as many as give
-  // every processor one tile.
-  const std::int64_t shares = ceil_div(p.n, d.processors / p.slices);
-  const int even = static_cast<int>(shares <= 128 ? ceil_div(shares, 8) * 8 : 128);
+  // Weights first, tokens padded to block_m, up to 64 weights: some, or as many as give every processor one tile.
   constexpr int token_blocks[] = {8, 16, 32, 64, 96, 128};
   for (const int block_m : token_blocks) {
     if (p.kn && block_m != 8 && block_m != 32 && block_m != 128) continue;
-    const int widths[] = {32, 64, 128, even};
-    for (int w = 0; w < 4; ++w) {
+    const std::int64_t share = ceil_div(p.n * ceil_div(p.m, block_m), resident_clusters(d, p.slices));
+    const int even = static_cast<int>(share < 64 ? ceil_div(share, 8) * 8 : 64);
+    const int widths[] = {32, 64, even};
+    for (int w = 0; w < 3; ++w) {
       const int block_n = widths[w];
-      if (w == 3 && (even == 32 || even == 64 || even == 128)) continue;  // is there already
+      if (w == 2 && (even == 32 || even == 64)) continue;  // is there already
       if (p.kn && block_n != 64) continue;
-      if (block_n > 64 && block_m != 64 && block_m != 128) continue;
       if (p.slices > 1) {
         emit(true, block_m, block_n, 1, 1, p.slices, 1);
         continue;
@@ -136,7 +139,7 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
       }
     }
   }
-  // Tokens first.
+  // Tokens first. Each thread block has slices / cluster_k of the slices.
   const auto tokens_first = [&](int block_m, int block_n, int cluster_k) {
     constexpr int group = 4;
     emit(false, block_m, block_n, 1, 1, cluster_k, group);
@@ -145,15 +148,21 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
     emit(false, block_m, block_n, 1, 2, 1, group);
   };
   if (p.slices == 1) {
-    tokens_first(128, 256, 1);
-    tokens_first(128, 128, 1);
     if (!p.kn) {
-      tokens_first(128, 160, 1);
-      tokens_first(128, 192, 1);
+      for (const int block_n : {80, 96, 128, 160, 192, 256}) tokens_first(64, block_n, 1);
+      for (const int block_n : {160, 192}) tokens_first(128, block_n, 1);
       tokens_first(256, 128, 1);
     }
+    tokens_first(128, 128, 1);
+    tokens_first(128, 256, 1);
   } else {
-    for (int cluster_k = 1; cluster_k <= p.slices; cluster_k *= 2) {
+    if (p.slices == 2) {
+      if (!p.kn) {
+        for (const int block_n : {80, 96, 128, 160}) tokens_first(64, block_n, 2);
+      }
+      tokens_first(128, 128, 2);
+    }
+    for (const int cluster_k : {1, 2}) {
       tokens_first(128, 64, cluster_k);
       if (!p.kn && p.slices / cluster_k <= 2) tokens_first(128, 160, cluster_k);
       if (!p.kn && p.slices / cluster_k <= 4) tokens_first(128, 96, cluster_k);
@@ -181,9 +190,9 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
     gemm_schedule y = x;
     y.blocks = s.blocks, y.stages = s.stages, y.group = s.group, y.programmatic = s.programmatic;
     y.residents = s.residents;
-    if (s.residents != 1 && (s.residents != 2 || !s.weights_first || s.block_n > 64)) return;
-    if (s.weights_first && x.weights_first && s.block_n % 8 == 0 && s.block_n >= 8 &&
-        (s.block_n + 63) / 64 == (x.block_n + 63) / 64 && s.block_n / s.cluster_m % 8 == 0) {
+    if (s.residents != 1 && (s.residents != 2 || !gemm_may_share(s))) return;
+    if (s.weights_first && x.weights_first && s.block_n % 8 == 0 && s.block_n >= 8 && s.block_n <= 64 &&
+        s.block_n / s.cluster_m % 8 == 0) {
       y.block_n = s.block_n;  // any number of weights
     }
     if (s == y && (!p.kn || s.block_n == x.block_n)) found = true;
@@ -211,12 +220,10 @@ inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gem
   const double busy = larger(tensor, bytes / shared);
   double step = larger(busy, 160.0);
   if (resident > 1.0) step = larger(step, busy * resident);
-  if (s.cluster_k > 1) step *= 1.0 + 0.2 * resident;
   const double compute = rounds * static_cast<double>(ceil_div(ceil_div(p.k, 64), s.cluster_k)) * step / clocks;
   const double m = static_cast<double>(p.m), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
   const double traffic = 2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory;
-  double end = 0.4 + block_y * (s.weights_first ? 0.025 : 0.004);
-  if (s.cluster_k > 1) end += 1.0 + block_y * (s.weights_first ? 0.02 : 0.01);
+  const double end = 0.5 + block_y * 0.004 + (s.cluster_k > 1 ? 0.8 + block_y * 0.006 : 0.0);
   const double pair = s.cluster_m * s.cluster_n == 1 ? 0.0 : s.weights_first ? -0.3 : 0.2;
   return 1.5 + larger(compute, traffic) + (compute < traffic ? compute : traffic) / 8.0 + pair +
          end * (rounds + 1.0) / 2.0;

@@ -20,14 +20,12 @@ BI_D inline int cluster_rank() {
 BI_D inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 BI_D inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-// Floats of another block's shared memory; the address comes from cluster_address.
-BI_D inline void load_cluster(float (&x)[2], std::uint32_t address) {
-  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];" : "=f"(x[0]), "=f"(x[1]) : "r"(address) : "memory");
-}
-BI_D inline void load_cluster(float (&x)[4], std::uint32_t address) {
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
-               : "r"(address)
+// Four floats to another block's shared memory, or one's own; a barrier of that block is told of the 16 bytes as they
+// land. Both addresses come from cluster_address.
+BI_D inline void store_cluster(std::uint32_t address, float x0, float x1, float x2, float x3, std::uint32_t barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];"
+               :
+               : "r"(address), "f"(x0), "f"(x1), "f"(x2), "f"(x3), "r"(barrier)
                : "memory");
 }
 

@@ -38,11 +38,6 @@ BI_D inline std::uint32_t cluster_address(const void* p, int rank) {
 BI_D inline void mbarrier_arrive_remote(std::uint32_t cluster_address) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" : : "r"(cluster_address) : "memory");
 }
-// As above, after this thread's writes.
-BI_D inline void mbarrier_arrive_release_remote(std::uint32_t cluster_address) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" : : "r"(cluster_address) : "memory");
-}
-
 BI_D inline bool mbarrier_try_wait(std::uint32_t address, int parity) {
   std::uint32_t done;
   asm volatile("{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"

@@ -29,6 +29,9 @@ BI_D void wgmma_hold(float (&d)[Values]) {
   for (int i = 0; i < Values; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
+// Keeps the compiler from moving loads across a point, which takes registers.
+BI_D inline void hold_loads() { asm volatile("" ::: "memory"); }
+
 // The description of an operand in shared memory, rows of 128 bytes under the 128-byte swizzle, at a multiple of 1024.
 // k-major: 8 rows are 1024 bytes, groups of 8 follow one another; a step of 16 k is 32 bytes. mn-major (transposed): a
 // block of 64 along m or n is 128 bytes wide, 8 k are 1024 bytes; blocks are block_bytes apart; a step of 16 k is 2048.
@@ -49,6 +52,8 @@ BI_D inline std::uint64_t wgmma_operand(std::uint32_t address, int block_bytes) 
 #define BI_WGMMA_R80 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
 #define BI_WGMMA_R96 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define BI_WGMMA_R112 "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+
+#define BI_WGMMA_R32_8 "%32,%33,%34,%35,%36,%37,%38,%39"
 
 // p: whether to accumulate, then the operands' signs and layouts.
 #define BI_WGMMA(Type, Name, N, Registers, A, B, P, TA, TB, ...)                                                  \
@@ -71,6 +76,7 @@ BI_WGMMA_BOTH(8, "%0,%1,%2,%3", "%4", "%5", "%6", "%7", "%8", BI_WGMMA_D4(0))
 BI_WGMMA_BOTH(16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", "%10", "%11", "%12", BI_WGMMA_D4(0), BI_WGMMA_D4(4))
 BI_WGMMA_BOTH(32, BI_WGMMA_R0, "%16", "%17", "%18", "%19", "%20", BI_WGMMA_D16(0))
 BI_WGMMA_BOTH(64, BI_WGMMA_R0 "," BI_WGMMA_R16, "%32", "%33", "%34", "%35", "%36", BI_WGMMA_D32(0))
+BI_WGMMA_BOTH(80, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32_8, "%40", "%41", "%42", "%43", "%44", BI_WGMMA_D32(0), BI_WGMMA_D4(32), BI_WGMMA_D4(36))
 BI_WGMMA_BOTH(96, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32, "%48", "%49", "%50", "%51", "%52", BI_WGMMA_D32(0), BI_WGMMA_D16(32))
 BI_WGMMA_BOTH(128, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48, "%64", "%65", "%66", "%67", "%68", BI_WGMMA_D64(0))
 BI_WGMMA_BOTH(160, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64, "%80", "%81", "%82", "%83", "%84", BI_WGMMA_D64(0), BI_WGMMA_D16(64))
@@ -82,6 +88,7 @@ BI_WGMMA_BOTH(256, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R4
 #undef BI_WGMMA_R16
 #undef BI_WGMMA_R32
 #undef BI_WGMMA_R48
+#undef BI_WGMMA_R32_8
 #undef BI_WGMMA_R64
 #undef BI_WGMMA_R80
 #undef BI_WGMMA_R96
