@@ -117,17 +117,17 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
     }
     return false;
   }
-  const int in_block = slices / s.cluster_k;
-  if (in_block > 1) {
+  if (slices > 1) {
+    const int in_block = slices / s.cluster_k;
     if (is(128, 64)) return f(tokens_first<128, 64, 3>{}), true;
     if constexpr (!Kn) {
       if (in_block <= 2 && is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
       if (in_block <= 4 && is(128, 96)) return f(tokens_first<128, 96, 2>{}), true;
     }
-    return false;
+    if (in_block > 1) return false;
   }
   if (is(128, 128)) return f(tokens_first<128, 128>{}), true;
-  if (slices == 1 && is(128, 256)) return f(tokens_first<128, 256>{}), true;
+  if (is(128, 256)) return f(tokens_first<128, 256>{}), true;
   if constexpr (!Kn) {
     if (is(64, 80)) return f(tokens_first<64, 80>{}), true;
     if (is(64, 96)) return f(tokens_first<64, 96>{}), true;
@@ -137,7 +137,7 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
     if (is(64, 256)) return f(tokens_first<64, 256>{}), true;
     if (is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
     if (is(128, 192)) return f(tokens_first<128, 192>{}), true;
-    if (slices == 1 && is(256, 128)) return f(tokens_first<256, 128>{}), true;
+    if (is(256, 128)) return f(tokens_first<256, 128>{}), true;
   }
   return false;
 }
