@@ -137,6 +137,7 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
     if (is(64, 256)) return f(tokens_first<64, 256>{}), true;
     if (is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
     if (is(128, 192)) return f(tokens_first<128, 192>{}), true;
+    if (is(128, 224)) return f(tokens_first<128, 224>{}), true;
     if (is(256, 128)) return f(tokens_first<256, 128>{}), true;
   }
   return false;

@@ -43,11 +43,13 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const int warp = __shfl_sync(0xffffffffu, thread / 32, 0);  // so that the compiler knows it for uniform
+  // Blocks of a cluster that share tiles are neighbours, then come those with other slices of the same.
   const int cluster_xy = p.cluster_x * p.cluster_y, cluster = cluster_xy * p.cluster_k;
   const int rank = cluster == 1 ? 0 : device::cluster_rank();
-  const int rank_x = rank % p.cluster_x, rank_y = p.cluster_k == 1 ? rank / p.cluster_x : 0;
+  const int rank_xy = rank % cluster_xy, rank_k = rank / cluster_xy;
+  const int rank_x = rank_xy % p.cluster_x, rank_y = rank_xy / p.cluster_x;
   const int first_tile = static_cast<int>(blockIdx.x) / cluster, tile_step = static_cast<int>(gridDim.x) / cluster;
-  const slice_list ks = find_slices(p, rank);
+  const slice_list ks = find_slices(p, rank_k);
 
   if (device::elect_one()) {
     if (warp == 0) device::prefetch_tensor_map(&p.x);
@@ -90,11 +92,15 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
       // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them.
       if (is_x) {
         o.rows = p.load_x / p.cluster_y;
-        for (int i = 0; i < p.cluster_y; ++i) o.blocks |= static_cast<std::uint16_t>(1 << (i * p.cluster_x + rank_x));
+        for (int i = 0; i < p.cluster_y; ++i) {
+          o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + i * p.cluster_x + rank_x));
+        }
         o.target = ring_address + static_cast<std::uint32_t>(rank_y * o.rows * 128);
       } else {
         o.rows = Shape::block_y / p.cluster_x;
-        for (int i = 0; i < p.cluster_x; ++i) o.blocks |= static_cast<std::uint16_t>(1 << (rank_y * p.cluster_x + i));
+        for (int i = 0; i < p.cluster_x; ++i) {
+          o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + rank_y * p.cluster_x + i));
+        }
         o.target = ring_address + static_cast<std::uint32_t>(x_bytes + rank_x * o.rows * 128);
       }
       o.is_x = is_x;
@@ -111,7 +117,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     int box = 0, partials_parity = 0;
     // Lane i tells block i of the cluster that a stage is free, if that block copies into this one's ring.
     const bool releases = lane < cluster_xy && (lane % p.cluster_x == rank_x || lane / p.cluster_x == rank_y);
-    const std::uint32_t release_address = device::cluster_address(empty, cluster_xy > 1 && releases ? lane : rank);
+    const std::uint32_t release_address = device::cluster_address(empty, cluster_xy > 1 && releases ? rank_k * cluster_xy + lane : rank);
     const std::uint32_t full_address = device::shared_address(full);
     const auto release = [&](int stage) {
       if (releases) device::mbarrier_arrive_remote(release_address + static_cast<std::uint32_t>(stage * 8));
@@ -177,7 +183,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
           if (index != first_tile) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
           const auto combine = [&](auto ranks) {
             blocks = combine_partials<decltype(ranks)::value, Shape>(acc[0], received, &partials_here, partials_parity,
-                                                                     rank, thread);
+                                                                     rank_k, rank_xy, cluster_xy, thread);
           };
           if constexpr (Shape::max_cluster_k == 2) {
             combine(constant<2>{});
@@ -191,7 +197,9 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
           // Only where another tile follows: no block of a cluster ends while others have to tell it something.
           if (index + tile_step < p.tiles) {
             __syncwarp();
-            if (lane < p.cluster_k) device::mbarrier_arrive_remote(device::cluster_address(&partials_read, lane));
+            if (lane < p.cluster_k) {
+              device::mbarrier_arrive_remote(device::cluster_address(&partials_read, lane * cluster_xy + rank_xy));
+            }
           }
           partials_parity ^= 1;
         }

@@ -32,7 +32,7 @@ struct block_range {
 // blocks.
 template <int Ranks, class Shape, int Values>
 BI_D block_range combine_partials(float (&acc)[Values], float4* received, device::mbarrier* arrived, int parity,
-                                  int rank, int thread) {
+                                  int rank, int rank_xy, int cluster_xy, int thread) {
   constexpr int blocks = Shape::blocks_y, unit = Shape::share_unit, threads = Shape::consumer_threads;
   constexpr int units = blocks / unit, most = gemm_wgmma_share<Shape>(Ranks);
   const auto first_of = [](int r) { return (r * units + Ranks - 1) / Ranks * unit; };
@@ -45,8 +45,9 @@ BI_D block_range combine_partials(float (&acc)[Values], float4* received, device
 #pragma unroll
   for (int r = 0; r < Ranks; ++r) {
     const int slot = rank < r ? rank : rank - 1;
-    to[r] = device::cluster_address(received + slot * most * threads + thread, r);
-    barrier[r] = device::cluster_address(arrived, r);
+    const int block = r * cluster_xy + rank_xy;
+    to[r] = device::cluster_address(received + slot * most * threads + thread, block);
+    barrier[r] = device::cluster_address(arrived, block);
   }
 #pragma unroll
   for (int j = 0; j < blocks; ++j) {

@@ -143,14 +143,16 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   const auto tokens_first = [&](int block_m, int block_n, int cluster_k) {
     constexpr int group = 4;
     emit(false, block_m, block_n, 1, 1, cluster_k, group);
+    const bool shares_weights = block_n % (p.kn ? 128 : 16) == 0;
+    if (shares_weights) emit(false, block_m, block_n, 2, 1, cluster_k, group);
     if (cluster_k > 1) return;
-    if (block_n % (p.kn ? 128 : 16) == 0) emit(false, block_m, block_n, 2, 1, 1, group);
     emit(false, block_m, block_n, 1, 2, 1, group);
+    if (shares_weights) emit(false, block_m, block_n, 2, 2, 1, group);
   };
   if (p.slices == 1) {
     if (!p.kn) {
       for (const int block_n : {80, 96, 128, 160, 192, 256}) tokens_first(64, block_n, 1);
-      for (const int block_n : {160, 192}) tokens_first(128, block_n, 1);
+      for (const int block_n : {160, 192, 224}) tokens_first(128, block_n, 1);
       tokens_first(256, 128, 1);
     }
     tokens_first(128, 128, 1);
