@@ -66,6 +66,7 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
     p.store_by_copy = aligned;
   }
   p.stages = s.stages != 0 ? s.stages : most_stages<Shape, Out>(p.load_x, s.cluster_k, p.store_by_copy, s.residents);
+  p.copies_after_trigger = p.stages;
 
   const int x_share = p.load_x / p.cluster_y, y_share = Shape::block_y / p.cluster_x;
   device::tensor_map& tokens = Shape::weights_first ? p.y : p.x;
@@ -80,7 +81,7 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
                               weights_box);
   if (!st) return st;
   if (p.store_by_copy) {
-    int cols = p.load_x;
+    int cols = p.load_x < 64 ? p.load_x : 64;
     if constexpr (!Shape::weights_first) cols = kernel::gemm_wgmma::box_columns<Shape, Gate, Out>(s.cluster_k > 1);
     st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, Gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch, g.d_batch_stride,
                            cols, Shape::weights_first ? p.box_y : 64);
@@ -97,8 +98,8 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   return launch("gemm", kernel::gemm_wgmma_kernel<T, Gate, Out, Shape, Kn>, shape, p, stream);
 }
 
-template <int BlockM>
-using weights_first = kernel::gemm_wgmma_shape<true, 1, 1, BlockM, 0>;
+template <int BlockM, int BlockN = 64>
+using weights_first = kernel::gemm_wgmma_shape<true, BlockN / 64, 1, BlockM, 0>;
 template <int BlockM, int BlockN, int Levels = 0>
 using tokens_first = kernel::gemm_wgmma_shape<false, BlockM == 64 ? 1 : 2, BlockM == 256 ? 2 : 1, BlockN, Levels>;
 
@@ -113,6 +114,7 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
     if constexpr (!Kn) {
       if (s.block_m == 16) return f(weights_first<16>{}), true;
       if (s.block_m == 64) return f(weights_first<64>{}), true;
+      if (is(112, 128)) return f(weights_first<112, 128>{}), true;
       if (s.block_m == 96) return f(weights_first<96>{}), true;
     }
     return false;

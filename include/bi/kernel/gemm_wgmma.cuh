@@ -67,12 +67,12 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     device::mbarrier_init_fence();
   }
   __syncwarp();
-  if (cluster > 1) {
-    device::cluster_arrive();
-    device::cluster_wait();
-  } else {
-    __syncthreads();
+  device::cluster_arrive();  // a block that has no cluster is one of its own
+  // Meanwhile the warps that copy weights ask for their first lines, before descriptors and barriers are there.
+  if (!Kn && p.weights_are_final && first_tile < p.tiles && warp >= Shape::consumer_threads / 32 && warp % 2 == 0) {
+    prefetch_weights<Shape>(p, find_tile<Shape>(p, first_tile, rank_x, rank_y), ks.begin + warp / 2 % 2, lane);
   }
+  device::cluster_wait();
 
   if (warp >= Shape::consumer_threads / 32) {
     if constexpr (Shape::moves_registers) device::give_registers<40>();
@@ -211,9 +211,12 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
 
       if constexpr (Shape::weights_first) {
         if (p.store_by_copy) {
-          if constexpr (!Gate && sizeof(Out) == 2) store_turned_boxes(p, staging, acc[0], t.x, t.y, t.entry, blocks);
+          if constexpr (!Gate && sizeof(Out) == 2) {
+            store_turned_boxes<Shape>(p, staging, acc[0], t.x, t.y, t.entry, consumer, blocks);
+          }
         } else {
-          store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc[0], t.x, t.y, t.entry, blocks);
+          store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc[0], t.x, t.y, t.entry, consumer,
+                                         blocks);
         }
       } else {
 #pragma unroll

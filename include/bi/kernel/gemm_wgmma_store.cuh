@@ -281,18 +281,22 @@ BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
 
 // ---- weights first
 
-// Through the copy engine: rows of load_x weights, turned round on their way into shared memory.
-template <class T, class Out, int Values>
+// Through the copy engine: rows of load_x weights, 64 with two consumers, turned round on their way into shared memory.
+template <class Shape, class T, class Out, int Values>
 BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values],
-                             int col0, int row0, int entry, block_range blocks) {
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const int row_bytes = p.load_x * 2;
-  // The swizzle of rows of 128, 64 and 32 bytes; no other has one.
+                             int col0, int row0, int entry, int consumer, block_range blocks) {
+  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
+  const int width = p.load_x < 64 ? p.load_x : 64, row_bytes = width * 2;
+  staging += consumer * (Shape::block_y * 64 * 2);
+  col0 += 64 * consumer;
+  // The swizzle of rows of 128, 64 and 32 bytes; no other has one. Tokens 8 apart have the same.
   const int shift = row_bytes == 128 ? 0 : row_bytes == 64 ? 1 : 2;
   const int mask = row_bytes == 128 ? 7 : row_bytes == 64 ? 3 : row_bytes == 32 ? 1 : 0;
   if (thread == 0) device::tma_store_wait_read<0>();
-  device::named_barrier(1, 128);
-  const int here = p.load_x - 16 * warp;  // weights of this warp
+  device::named_barrier(1 + consumer, 128);
+  const int here = width - 16 * warp;  // weights of this warp
+  const int chunk = (2 * warp + (here > 8 ? lane / 8 % 2 : 0)) ^ (lane % 8 >> shift & mask);
+  unsigned char* mine = staging + lane % 8 * row_bytes + chunk * 16;
 #pragma unroll
   for (int j = 0; j < Values / 4; ++j) {
     if (j < blocks.begin || j >= blocks.end || here <= 0) continue;
@@ -302,8 +306,7 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
       const Out v0 = cvt_rn<Out>(acc[4 * j + 2 * h]), v1 = cvt_rn<Out>(acc[4 * j + 2 * h + 1]);
       r[h] = v0.bits | static_cast<std::uint32_t>(v1.bits) << 16;
     }
-    const int token = 8 * j + lane % 8, chunk = (2 * warp + (here > 8 ? lane / 8 % 2 : 0)) ^ (token >> shift & mask);
-    unsigned char* to = staging + token * row_bytes + chunk * 16;
+    unsigned char* to = mine + j * (8 * row_bytes);
     if (here > 8) {
       device::stmatrix_x2_trans(to, r[0], r[1]);
     } else {
@@ -311,15 +314,15 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
     }
   }
   if (p.p.residual != nullptr) {
-    device::named_barrier(1, 128);
+    device::named_barrier(1 + consumer, 128);
     const int first = 8 * blocks.begin;
-    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), p.load_x / 8, [&](int r, int chunk) {
+    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), width / 8, [&](int r, int chunk) {
       const int token = first + r;
       return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
     });
   }
   device::fence_proxy_async();
-  device::named_barrier(1, 128);
+  device::named_barrier(1 + consumer, 128);
   if (thread == 0) {
     for (int y = 8 * blocks.begin; y < 8 * blocks.end && row0 + y < p.p.m; y += p.box_y) {
       device::tma_store_3d(&p.d, staging + y * row_bytes, col0, row0 + y, entry);
@@ -331,10 +334,12 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
 // Turned round through shared memory in fp32: a warp then has 64 neighbouring columns of a row of D.
 template <class Shape, bool Gate, class T, class Out, int Values>
 BI_D void store_turned_rows(const gemm_wgmma_params<T, Out>& p, float* staging, const float (&acc)[Values], int col0,
-                            int row0, int entry, block_range blocks) {
+                            int row0, int entry, int consumer, block_range blocks) {
   constexpr int stride = Shape::staging_stride;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  device::named_barrier(1, 128);
+  staging += consumer * (Shape::block_y * stride);
+  col0 += 64 * consumer;
+  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
+  device::named_barrier(1 + consumer, 128);
 #pragma unroll
   for (int j = 0; j < Values / 4; ++j) {
     if (j < blocks.begin || j >= blocks.end) continue;
@@ -343,11 +348,11 @@ BI_D void store_turned_rows(const gemm_wgmma_params<T, Out>& p, float* staging, 
       staging[(8 * j + 2 * (lane % 4) + i % 2) * stride + 16 * warp + lane / 4 + 8 * (i / 2)] = acc[4 * j + i];
     }
   }
-  device::named_barrier(1, 128);
+  device::named_barrier(1 + consumer, 128);
   const std::int64_t rest = p.p.m - row0;
   const int end = rest < 8 * blocks.end ? static_cast<int>(rest) : 8 * blocks.end;
   const int col = col0 + 2 * lane;
-  if (2 * lane >= p.load_x) return;
+  if (2 * lane >= p.load_x - 64 * consumer) return;
   for (int i = 8 * blocks.begin + warp; i < end; i += 16) {
     float2 v[4];
 #pragma unroll

@@ -38,8 +38,8 @@ struct gemm_wgmma_shape {
   // What a block of a cluster along k combines and writes is a number of these: 8 tokens, or 16 columns.
   static constexpr int share_unit = WeightsFirst ? 1 : 2;
   // Thread blocks that may share the slices of a tile. (Each number is one more version of the way out.)
-  static constexpr int max_cluster_k = WeightsFirst ? 8 : Fragments == 1 && BlockY <= 160 ? 2 : 1;
-  static_assert(!WeightsFirst || (Levels == 0 && Consumers == 1 && Fragments == 1), "one warpgroup of weights");
+  static constexpr int max_cluster_k = WeightsFirst ? (Consumers == 1 ? 8 : 1) : Fragments == 1 && BlockY <= 160 ? 2 : 1;
+  static_assert(!WeightsFirst || (Levels == 0 && Fragments == 1), "with weights first, slices go to other blocks");
 };
 
 // Two thread blocks an SM, if their rings leave room: one may be of the next kernel, and fill its ring early. (A gate
@@ -56,7 +56,9 @@ BI_HD constexpr int gemm_wgmma_share(int cluster_k) {
 template <class Shape, class Out>
 BI_HD constexpr int gemm_wgmma_staging_bytes(int load_x, int cluster_k, bool boxes) {
   constexpr int out = static_cast<int>(sizeof(Out));
-  if (Shape::weights_first) return boxes ? Shape::block_y * load_x * out : Shape::block_y * Shape::staging_stride * 4;
+  if (Shape::weights_first) {
+    return boxes ? Shape::block_y * load_x * out : Shape::consumers * Shape::block_y * Shape::staging_stride * 4;
+  }
   return Shape::consumers *
          (cluster_k == 1 ? Shape::store_boxes * 64 * 128 : gemm_wgmma_share<Shape>(cluster_k) * 8 * 64 * out);
 }
@@ -86,6 +88,7 @@ struct gemm_wgmma_params {
   int group;                 // tiles of X that are walked together before the next tile of Y
   int tiles;                 // grid_x grid_y batch
   int stages;
+  int copies_after_trigger;  // tiles of k that are still to be copied when the next kernel may start
   int box_y;               // with weights first: rows of Y in a box of D
   bool store_by_copy;      // boxes of D leave through the copy engine
   bool weights_are_final;  // the weights may be read before the kernels that this one depends on are over
@@ -135,6 +138,15 @@ struct place {
   }
 };
 
+// Asks for the weights of one tile of k, with a warp.
+template <class Shape, class T, class Out>
+BI_D void prefetch_weights(const gemm_wgmma_params<T, Out>& p, const tile& t, int k, int lane) {
+  const int rows = Shape::weights_first ? p.load_x : Shape::block_y, first = Shape::weights_first ? t.x : t.y;
+  if (std::int64_t{k} * 64 >= p.p.k) return;
+  const T* b = p.p.b + t.entry * p.p.b_batch_stride + k * 64;
+  for (int row = first + lane; row < first + rows && row < p.p.n; row += 32) device::prefetch_l2(b + row * p.p.ldb);
+}
+
 // One thread's work: copies every other tile of an operand into the ring, or this thread block's share of it, for all
 // `blocks` of the cluster that read the same. (One thread for all of them would take longer than the tensor core.)
 struct operand {
@@ -154,14 +166,15 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
   const std::uint32_t full0 = device::shared_address(full), empty0 = device::shared_address(empty);
   place at;
   bool mine = even;
-  // The next kernel may start when half of the copies are made: its first weights then fill the gap at this one's end.
+  // The next kernel may start when few copies are left: its first weights then fill the gap at this one's end.
   // Not before the kernels that this one depends on are over: those weights may be theirs.
-  int until_half = ((p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin) + 1) / 2;
+  const int copies = (p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin);
+  int until_trigger = copies > p.copies_after_trigger ? copies - p.copies_after_trigger : 1;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
     const int row = o.is_x ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
-      if (--until_half == 0 && o.has_waited) device::launch_dependents();
+      if (--until_trigger == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;
       const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
       const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);

@@ -18,6 +18,9 @@ BI_D inline void prefetch_tensor_map(const void* map) {
   asm volatile("prefetch.tensormap [%0];" : : "l"(reinterpret_cast<std::uint64_t>(map)) : "memory");
 }
 
+// A line of global memory on its way into the L2 cache.
+BI_D inline void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" : : "l"(p) : "memory"); }
+
 // Which lines the L2 cache gives up first, and last.
 BI_D inline std::uint64_t policy_evict_first() {
   std::uint64_t policy;

@@ -53,6 +53,7 @@ BI_D inline std::uint64_t wgmma_operand(std::uint32_t address, int block_bytes) 
 #define BI_WGMMA_R96 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define BI_WGMMA_R112 "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
+#define BI_WGMMA_R48_8 "%48,%49,%50,%51,%52,%53,%54,%55"
 #define BI_WGMMA_R32_8 "%32,%33,%34,%35,%36,%37,%38,%39"
 
 // p: whether to accumulate, then the operands' signs and layouts.
@@ -78,6 +79,7 @@ BI_WGMMA_BOTH(32, BI_WGMMA_R0, "%16", "%17", "%18", "%19", "%20", BI_WGMMA_D16(0
 BI_WGMMA_BOTH(64, BI_WGMMA_R0 "," BI_WGMMA_R16, "%32", "%33", "%34", "%35", "%36", BI_WGMMA_D32(0))
 BI_WGMMA_BOTH(80, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32_8, "%40", "%41", "%42", "%43", "%44", BI_WGMMA_D32(0), BI_WGMMA_D4(32), BI_WGMMA_D4(36))
 BI_WGMMA_BOTH(96, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32, "%48", "%49", "%50", "%51", "%52", BI_WGMMA_D32(0), BI_WGMMA_D16(32))
+BI_WGMMA_BOTH(112, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48_8, "%56", "%57", "%58", "%59", "%60", BI_WGMMA_D32(0), BI_WGMMA_D16(32), BI_WGMMA_D4(48), BI_WGMMA_D4(52))
 BI_WGMMA_BOTH(128, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48, "%64", "%65", "%66", "%67", "%68", BI_WGMMA_D64(0))
 BI_WGMMA_BOTH(160, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64, "%80", "%81", "%82", "%83", "%84", BI_WGMMA_D64(0), BI_WGMMA_D16(64))
 BI_WGMMA_BOTH(192, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80, "%96", "%97", "%98", "%99", "%100", BI_WGMMA_D64(0), BI_WGMMA_D32(64))
@@ -90,6 +92,7 @@ BI_WGMMA_BOTH(256, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R4
 #undef BI_WGMMA_R32
 #undef BI_WGMMA_R48
 #undef BI_WGMMA_R32_8
+#undef BI_WGMMA_R48_8
 #undef BI_WGMMA_R64
 #undef BI_WGMMA_R80
 #undef BI_WGMMA_R96
