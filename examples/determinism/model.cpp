@@ -85,7 +85,7 @@ weights make_weights(const model_config& c) {
 std::vector<std::pair<std::string, std::uint64_t>> contracts_of(const model_config& c) {
   namespace k = bi::contract;
   const auto gemm = [](std::int64_t n, std::int64_t depth) {
-    return k::gemm_draft<bf16>{k::default_slices(n, depth)}.id();
+    return k::gemm_v1<bf16>{k::default_slices(n, depth)}.id();
   };
   return {{"gemm_qkv", gemm(c.qkv_width(), c.hidden)},
           {"gemm_o", gemm(c.hidden, c.heads_q * c.head_dim)},

@@ -8,6 +8,7 @@
 
 #include "bi/check.hpp"
 #include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_f32.hpp"
 #include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
@@ -18,7 +19,7 @@ struct gemm_schedule;  // bi/schedule/gemm.hpp
 }
 
 // D = epilogue(A B^T): A is [m, k] row-major, B the weights, D [m, n] row-major. bf16 or fp16 in, fp32 accumulate, T or
-// fp32 out. Contract: contract::gemm_draft<T> (bi/contract/gemm.hpp), whose only parameter is the number of K slices.
+// fp32 out. Contract: contract::gemm_v1<T> (bi/contract/gemm.hpp), whose only parameter is the number of K slices.
 
 enum class weight_layout : std::uint8_t {
   nk,  // [n, k], each output column's weights contiguous (the usual layout of checkpoints)
@@ -239,7 +240,7 @@ class BI_TYPE gemm {
   // What prepare() found wrong with the limits; each launch returns it again.
   status prepared() const { return status_; }
   const gemm_limits& limits() const { return limits_; }  // slices resolved
-  contract::gemm_draft<T> numerics() const { return {limits_.slices}; }
+  contract::gemm_v1<T> numerics() const { return {limits_.slices}; }
 
   status operator()(const args& a, workspace ws, cuda_stream stream) const;  // bi/gemm.cuh
 

@@ -73,8 +73,8 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   device::tensor_map& weights = Shape::weights_first ? p.x : p.y;
   const int tokens_box = Shape::weights_first ? y_share : x_share;
   const int weights_box = Shape::weights_first ? x_share : y_share;
-  status st =
-      encode_tensor_map("gemm", &tokens, element_of<T>, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64, tokens_box);
+  status st = encode_tensor_map("gemm", &tokens, element_of<T>, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64,
+                                tokens_box);
   if (!st) return st;
   st = Kn ? encode_tensor_map("gemm", &weights, element_of<T>, g.b, g.n, g.k, g.ldb, g.batch, g.b_batch_stride, 64, 64)
           : encode_tensor_map("gemm", &weights, element_of<T>, g.b, g.k, g.n, g.ldb, g.batch, g.b_batch_stride, 64,
@@ -83,8 +83,8 @@ status gemm_wgmma(const kernel::gemm_params<T, Out>& g, const schedule::gemm_sch
   if (p.store_by_copy) {
     int cols = p.load_x < 64 ? p.load_x : 64;
     if constexpr (!Shape::weights_first) cols = kernel::gemm_wgmma::box_columns<Shape, Gate, Out>(s.cluster_k > 1);
-    st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, Gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch, g.d_batch_stride,
-                           cols, Shape::weights_first ? p.box_y : 64);
+    st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, Gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
+                           g.d_batch_stride, cols, Shape::weights_first ? p.box_y : 64);
     if (!st) return st;
   }
 

@@ -81,8 +81,9 @@ struct launch_shape {
 
 enum class element { bf16, fp16, fp32 };
 template <class T>
-inline constexpr element element_of =
-    std::is_same_v<T, bf16> ? element::bf16 : std::is_same_v<T, fp16> ? element::fp16 : element::fp32;
+inline constexpr element element_of = std::is_same_v<T, bf16>   ? element::bf16
+                                      : std::is_same_v<T, fp16> ? element::fp16
+                                                                : element::fp32;
 
 // A tensor map over matrices in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
 // strides in elements. The copy engine moves boxes of box_cols x box_rows, swizzled over 128, 64 or 32
@@ -109,11 +110,9 @@ inline status encode_tensor_map(const char* operation, void* map, element type, 
                                         : type == element::fp16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
   const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  const CUresult result = encode(static_cast<CUtensorMap*>(map),
-                                 data_type, 3,
-                                 const_cast<void*>(base), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                 swizzle,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(static_cast<CUtensorMap*>(map), data_type, 3, const_cast<void*>(base), sizes, strides,
+                                 box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return cuda_status(operation, "cuTensorMapEncodeTiled", result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bi/contract/gemm_f32.hpp"
 #include "bi/reference/fp_env.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
@@ -24,9 +25,8 @@ struct steps {
 
 // Numbers of the contract: a change here is a change of results.
 static_assert(c::default_slices(2048, 4096) == 1 && c::default_slices(2047, 4096) == 2);
-static_assert(c::default_slices(512, 4096) == 2 && c::default_slices(511, 4096) == 4);
-static_assert(c::default_slices(256, 4096) == 4 && c::default_slices(255, 4096) == 8);
-static_assert(c::default_slices(1, 4096) == 8 && c::default_slices(1, 4095) == 1 && c::default_slices(0, 0) == 1);
+static_assert(c::default_slices(768, 4096) == 2 && c::default_slices(767, 4096) == 4);
+static_assert(c::default_slices(1, 4096) == 4 && c::default_slices(1, 4095) == 1 && c::default_slices(0, 0) == 1);
 static_assert(c::slice_length(4096, 8) == 512 && c::slice_length(4097, 8) == 576 && c::slice_length(1, 8) == 64);
 static_assert(c::slice_length(0, 4) == 0 && c::slice_begin(0, 4, 3) == 0 && c::slice_end(0, 4, 3) == 0);
 static_assert(c::slice_begin(4097, 8, 7) == 4032 && c::slice_end(4097, 8, 7) == 4097);
@@ -37,13 +37,13 @@ static_assert(c::row_parallel_slices(4096, 4096 + 64, 8) == 0 && c::row_parallel
 static_assert(c::row_parallel_slices(4096, 4096, 3) == 0 && c::row_parallel_slices(4096, 0, 2) == 0);
 static_assert(c::column_parallel_slices(4096, 4096, 4) == 2 && c::column_parallel_slices(4096, 4096, 1) == 1);
 static_assert(c::gemm_f32_draft::slice == 1024);
-static_assert(std::is_trivially_copyable_v<c::gemm_draft<bi::bf16>>);
+static_assert(std::is_trivially_copyable_v<c::gemm_v1<bi::bf16>>);
 
 TEST_CASE("gemm contract ids differ by type and slices", "[gemm]") {
   std::set<std::uint64_t> ids = {c::gemm_f32_draft::id()};
   for (const int s : {1, 2, 4, 8}) {
-    ids.insert(c::gemm_draft<bi::bf16>{s}.id());
-    ids.insert(c::gemm_draft<bi::fp16>{s}.id());
+    ids.insert(c::gemm_v1<bi::bf16>{s}.id());
+    ids.insert(c::gemm_v1<bi::fp16>{s}.id());
   }
   CHECK(ids.size() == 9);
 }
@@ -67,14 +67,14 @@ TEST_CASE("slices cover k once, in order, in whole 64s", "[gemm]") {
   CHECK(c::slice_end(INT64_MAX, 8, 7) == INT64_MAX);
 }
 
-TEST_CASE("default_slices never leaves a slice of less than 512, and falls as n grows", "[gemm]") {
+TEST_CASE("default_slices never leaves a slice of less than 1024, and falls as n grows", "[gemm]") {
   for (std::int64_t k = 0; k < 20000; k += 61) {
     int last = 8;
     for (std::int64_t n = 0; n < 3000; n += 13) {
       const int s = c::default_slices(n, k);
       REQUIRE(c::slices_valid(s));
       REQUIRE(s <= last);
-      REQUIRE((s == 1 || k / s >= 512));
+      REQUIRE((s == 1 || k / s >= 1024));
       last = s;
     }
   }

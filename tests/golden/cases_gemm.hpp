@@ -95,8 +95,8 @@ void golden_gemm(Backend& b, Sink&& sink) {
     b.clear();
   };
   const auto both = [&](const gemm_case& c) {
-    const bi::contract::gemm_draft<bi::bf16> nb{c.slices};
-    const bi::contract::gemm_draft<bi::fp16> nf{c.slices};
+    const bi::contract::gemm_v1<bi::bf16> nb{c.slices};
+    const bi::contract::gemm_v1<bi::fp16> nf{c.slices};
     using none = bi::epilogue::none;
     emit("gemm/bf16/none/" + to_string(c), nb.id(), run_gemm<bi::bf16, none, bi::bf16>(b, c));
     emit("gemm/fp16/none/" + to_string(c), nf.id(), run_gemm<bi::fp16, none, bi::fp16>(b, c));
@@ -108,7 +108,7 @@ void golden_gemm(Backend& b, Sink&& sink) {
   both({9, 40, 77, 1, bi::weight_layout::kn, values::wide, 5, 1, 2, 0.37f});
   const gemm_case c{12, 64, 520, 2, bi::weight_layout::nk};
   const auto bf = [&](auto epilogue, const char* name) {
-    emit(std::string("gemm/bf16/") + name + "/" + to_string(c), bi::contract::gemm_draft<bi::bf16>{c.slices}.id(),
+    emit(std::string("gemm/bf16/") + name + "/" + to_string(c), bi::contract::gemm_v1<bi::bf16>{c.slices}.id(),
          run_gemm<bi::bf16, decltype(epilogue), bi::bf16>(b, c));
   };
   bf(bi::epilogue::bias{}, "bias");

@@ -183,10 +183,19 @@ TEST_CASE("gemm: weights that the kernel before writes", "[gpu]") {
   hy.a = a2.data(), hy.b = host_weights.data(), hy.d = expected.data();
   REQUIRE(bi::describe(bi::reference::gemm(first.limits(), hx)) == "ok");
   REQUIRE(bi::describe(bi::reference::gemm(second.limits(), hy)) == "ok");
-  for (int i = 0; i < 20; ++i) {
+  // With another product between them the weights are not the kernel before's: b_is_constant may be said, and the kernel
+  // between must not let the second start before the first is over.
+  const auto between = bi::gemm<bf16>::prepare({n, k, m, 1});
+  bi::gemm_args<bf16> z = y;
+  z.b = gpu.input(test::random_vector<bf16>(n * k, values::normal, 4));
+  z.d = gpu.output<bf16>(m * n);
+  z.b_is_constant = true;
+  for (int i = 0; i < 40; ++i) {
     gpu.poison(weights, n * k);
     gpu.poison(d, m * n);
     REQUIRE(bi::describe(first(x, {}, gpu.stream())) == "ok");
+    y.b_is_constant = i % 2 == 1;
+    if (y.b_is_constant) REQUIRE(bi::describe(between(z, {}, gpu.stream())) == "ok");
     REQUIRE(bi::describe(second(y, {}, gpu.stream())) == "ok");
     REQUIRE(test::difference(gpu.read(d), expected) == "");
   }

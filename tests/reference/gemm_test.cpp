@@ -451,7 +451,7 @@ TEST_CASE("a plan resolves its slices and keeps what is wrong", "[gemm]") {
   const auto plan = bi::gemm<bf16>::prepare(limits);
   CHECK(static_cast<bool>(plan.prepared()));
   CHECK(plan.limits().slices == 4);
-  CHECK(plan.numerics().id() == bi::contract::gemm_draft<bf16>{4}.id());
+  CHECK(plan.numerics().id() == bi::contract::gemm_v1<bf16>{4}.id());
   limits.slices = 5;
   CHECK_FALSE(static_cast<bool>(bi::gemm<bf16>::prepare(limits).prepared()));
 }

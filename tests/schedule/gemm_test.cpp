@@ -60,6 +60,28 @@ TEST_CASE("gemm schedule: every one that is picked is legal", "[schedule]") {
   CHECK(picked.size() > 50);
 }
 
+TEST_CASE("gemm schedule: measured choices are legal for every row count that they serve, and are taken",
+          "[schedule]") {
+  for (const bi::schedule::gemm_table_row& row : bi::schedule::gemm_table) {
+    REQUIRE(row.first_m <= row.last_m);
+    for (std::int64_t m = row.first_m; m <= row.last_m; ++m) {
+      const gemm_problem p = problem(m, row.n, row.k, row.slices);
+      const gemm_schedule s = bi::schedule::pick_gemm_schedule(p, hopper);
+      INFO(to_string(s) << ", m " << m << ", n " << row.n << ", k " << row.k);
+      REQUIRE(s.block_m == row.block_m);
+      REQUIRE(s.block_n == row.block_n);
+      REQUIRE(bi::schedule::gemm_is_legal(s, p));
+      check_grid(s, p, hopper);
+    }
+  }
+  // Another GPU, layout or stack has the model's.
+  const bi::schedule::gemm_table_row& row = bi::schedule::gemm_table[0];
+  gemm_schedule s;
+  CHECK(bi::schedule::tuned_gemm_schedule(problem(row.first_m, row.n, row.k, row.slices), hopper, s));
+  CHECK_FALSE(bi::schedule::tuned_gemm_schedule(problem(row.first_m, row.n, row.k, row.slices), {114, true}, s));
+  CHECK_FALSE(bi::schedule::tuned_gemm_schedule(problem(row.first_m, row.n, row.k, row.slices, true), hopper, s));
+}
+
 TEST_CASE("gemm schedule: the generic kernel where the other can't run", "[schedule]") {
   gemm_problem p = problem(100, 4096, 4096, 1);
   CHECK(bi::schedule::pick_gemm_schedule(p, hopper).kernel == gemm_kernel::wgmma);
@@ -116,6 +138,6 @@ TEST_CASE("gemm schedule: the manifest has legal schedules only, each under a na
 
 TEST_CASE("gemm schedule: text", "[schedule]") {
   CHECK(to_string(bi::schedule::pick_gemm_schedule(problem(8, 8192, 4096, 1), hopper)) ==
-        "gemm_schedule{wgmma, weights first, block_m=8, block_n=64, cluster=1x1x1, residents=1, stages=0, group=1, "
+        "gemm_schedule{wgmma, weights first, block_m=8, block_n=64, cluster=1x1x1, residents=2, stages=0, group=1, "
         "blocks=128, programmatic}");
 }

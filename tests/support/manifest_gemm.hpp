@@ -14,7 +14,7 @@ namespace test {
 
 template <class T>
 manifest_operation gemm_operation() {
-  return {"gemm", bi::contract::gemm_draft<T>::name};
+  return {"gemm", bi::contract::gemm_v1<T>::name};
 }
 
 // Every schedule of a problem, in its own grid and in one of grid_limits, with the ring as long as it can be and as short,

@@ -3,10 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "bi/config.hpp"
-#include "bi/contract/activation.hpp"
 #include "bi/contract/arithmetic.hpp"
 #include "bi/contract/id.hpp"
 #include "bi/dtype.hpp"
@@ -16,7 +14,7 @@
 // k is cut into S slices of whole 64s. Within a slice, k16 steps of the tensor core (bi/reference/mma_step.hpp has
 // their exact model) run in ascending order in one fp32 accumulator that starts at +0; k is padded with zeros to a
 // multiple of 16, which changes no bit. The S accumulators are added as a balanced binary tree. The root goes through
-// the epilogue. Nothing here looks at m.
+// the epilogue. Nothing here looks at m. (A gate, which follows: bi/contract/gemm_gate.hpp.)
 
 BI_NAMESPACE_BEGIN
 namespace contract {
@@ -25,15 +23,15 @@ template <class T>
 struct gemm_name;
 template <>
 struct gemm_name<bf16> {
-  static constexpr const char* value = "gemm_bf16_draft";
+  static constexpr const char* value = "gemm_bf16_v1";
 };
 template <>
 struct gemm_name<fp16> {
-  static constexpr const char* value = "gemm_fp16_draft";
+  static constexpr const char* value = "gemm_fp16_v1";
 };
 
 template <class T>
-struct BI_TYPE gemm_draft {
+struct BI_TYPE gemm_v1 {
   int slices = 1;  // 1, 2, 4 or 8
 
   static constexpr const char* name = gemm_name<T>::value;
@@ -44,7 +42,7 @@ struct BI_TYPE gemm_draft {
 // ---- slices
 
 inline constexpr int max_slices = 8;
-inline constexpr std::int64_t slice_unit = 64;        // slices are whole multiples of this, but for the last one
+inline constexpr std::int64_t slice_unit = 64;          // slices are whole multiples of this, but for the last one
 inline constexpr std::int64_t min_sliced_depth = 4096;  // default_slices leaves a shorter k whole
 
 BI_HD constexpr bool slices_valid(int slices) { return slices == 1 || slices == 2 || slices == 4 || slices == 8; }
@@ -53,7 +51,7 @@ BI_HD constexpr bool slices_valid(int slices) { return slices == 1 || slices == 
 // whole weight.
 BI_HD constexpr int default_slices(std::int64_t n, std::int64_t k) {
   if (k < min_sliced_depth) return 1;
-  return n >= 2048 ? 1 : n >= 512 ? 2 : n >= 256 ? 4 : 8;
+  return n >= 2048 ? 1 : n >= 768 ? 2 : 4;
 }
 
 BI_HD constexpr std::int64_t slice_length(std::int64_t k, int slices) {
@@ -136,19 +134,10 @@ BI_HD Out gemm_output(float acc, float alpha, T bias) {
   return cvt_rn<Out>(add_rn(gemm_output<float>(acc, alpha), to_f32(bias)));
 }
 
-// What follows takes the rounded output, so it gives the bytes of the separate operations add and silu_mul on arrays of
-// type Out.
+// A residual is added to the rounded output, so that a fused sum has the bytes of a separate one.
 template <class Out, class T>
 BI_HD Out gemm_add_residual(Out value, T residual) {
-  if constexpr (std::is_same_v<Out, T>) {
-    return activation_draft::add(value, residual);
-  } else {
-    return activation_draft::add(value, to_f32(residual));
-  }
-}
-template <class Out>
-BI_HD Out gemm_silu_gate(Out gate, Out up) {
-  return activation_draft::silu_mul(gate, up);
+  return cvt_rn<Out>(add_rn(to_f32(value), to_f32(residual)));
 }
 
 // The epilogue up to the gate. `bias` points to this column's, `residual` to this element's value; null: there is none.
@@ -158,15 +147,6 @@ BI_HD Out gemm_epilogue(float acc, float alpha, const T* bias, const T* residual
   if (residual != nullptr) value = gemm_add_residual(value, *residual);
   return value;
 }
-
-// ---- fp32
-
-// One fma chain in ascending k from +0 a slice of 1024, slices added left to right: ((s0 + s1) + s2) + ...
-struct BI_TYPE gemm_f32_draft {
-  static constexpr const char* name = "gemm_f32_draft";
-  static constexpr std::int64_t slice = 1024;
-  BI_HD static constexpr std::uint64_t id() { return contract_id(name, slice); }
-};
 
 }  // namespace contract
 BI_NAMESPACE_END

@@ -6,7 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/arithmetic.hpp"
-#include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_f32.hpp"
 
 // D = A B^T in fp32 at any stride. An output is one thread's: an fma chain in ascending k for each slice of
 // the contract, slices added left to right. Tiles of 16 k divide a slice.

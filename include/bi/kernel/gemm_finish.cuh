@@ -6,6 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_gate.hpp"
 
 // The end of a product whose k was cut over ranks: the tree over their fp32 roots in rank order, then the epilogue. Each
 // output depends on its own roots alone.

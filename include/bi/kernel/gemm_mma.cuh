@@ -6,6 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_gate.hpp"
 #include "bi/device/mma_tile.cuh"
 
 // D = epilogue(A B^T) by mma.sync, any shape and alignment. An output depends on its row of A, its column of B and the
@@ -180,7 +181,7 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
 
     float acc[values] = {};
     float saved[Sliced ? 3 : 1][Sliced ? values : 1];
-    auto& fragments = reinterpret_cast<float (&)[shape::fragments_m][shape::fragments_n][4]>(acc);
+    auto& fragments = reinterpret_cast<float(&)[shape::fragments_m][shape::fragments_n][4]>(acc);
 #pragma unroll
     for (int t = 0; t < shape::stages - 1; ++t) load(t);
     std::int64_t t = 0;
@@ -215,7 +216,7 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
       const auto lower = gemm_find_row(p, entry, warp_row + 16 * i + 8);
 #pragma unroll
       for (int j = 0; j < shape::fragments_n; ++j) {
-        const float (&c)[4] = fragments[i][j];
+        const float(&c)[4] = fragments[i][j];
         gemm_store_pair<Gate>(p, upper, warp_col + 8 * j, c[0], c[1]);
         gemm_store_pair<Gate>(p, lower, warp_col + 8 * j, c[2], c[3]);
       }

@@ -37,7 +37,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
   const int x_bytes = p.load_x * 128, stage_bytes = x_bytes + Shape::block_y * 128;
   unsigned char* staging = ring + p.stages * stage_bytes;
   const bool turned_boxes = Shape::weights_first && p.store_by_copy;
-  auto* received = reinterpret_cast<float4*>(staging + gemm_wgmma_after_ring<Shape, Out>(p.load_x, p.cluster_k, turned_boxes));
+  auto* received =
+      reinterpret_cast<float4*>(staging + gemm_wgmma_after_ring<Shape, Out>(p.load_x, p.cluster_k, turned_boxes));
 
   const std::uint32_t ring_address = device::shared_address(ring);
 
@@ -117,7 +118,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     int box = 0, partials_parity = 0;
     // Lane i tells block i of the cluster that a stage is free, if that block copies into this one's ring.
     const bool releases = lane < cluster_xy && (lane % p.cluster_x == rank_x || lane / p.cluster_x == rank_y);
-    const std::uint32_t release_address = device::cluster_address(empty, cluster_xy > 1 && releases ? rank_k * cluster_xy + lane : rank);
+    const std::uint32_t release_address =
+        device::cluster_address(empty, cluster_xy > 1 && releases ? rank_k * cluster_xy + lane : rank);
     const std::uint32_t full_address = device::shared_address(full);
     const auto release = [&](int stage) {
       if (releases) device::mbarrier_arrive_remote(release_address + static_cast<std::uint32_t>(stage * 8));
@@ -222,7 +224,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
 #pragma unroll
         for (int f = 0; f < Shape::fragments; ++f) {
           const int row0 = t.x + consumer * Shape::consumer_x + 64 * f;
-          unsigned char* boxes = staging + consumer * (gemm_wgmma_staging_bytes<Shape, Out>(0, p.cluster_k, true) / Shape::consumers);
+          unsigned char* boxes =
+              staging + consumer * (gemm_wgmma_staging_bytes<Shape, Out>(0, p.cluster_k, true) / Shape::consumers);
           if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
             store_boxes<Shape, Gate>(p, boxes, acc[f], row0, t.y, t.entry, consumer, box);
           } else if constexpr (Shape::max_cluster_k > 1) {

@@ -6,6 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_gate.hpp"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/mbarrier.cuh"

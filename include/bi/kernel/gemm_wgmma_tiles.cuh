@@ -34,11 +34,13 @@ struct gemm_wgmma_shape {
   static constexpr int threads = consumer_threads + 128;
   static constexpr int blocks_y = BlockY / 8;  // blocks of 8 rows of Y, of which a thread has 4 values each
   static constexpr int store_boxes = 2;        // with tokens first: of 64 rows and 128 bytes, a consumer's
-  static constexpr int staging_stride = 68;    // with weights first: floats of a token, 64 weights and a shift of 4 banks
+  static constexpr int staging_stride = 68;  // with weights first: floats of a token, 64 weights and a shift of 4 banks
   // What a block of a cluster along k combines and writes is a number of these: 8 tokens, or 16 columns.
   static constexpr int share_unit = WeightsFirst ? 1 : 2;
   // Thread blocks that may share the slices of a tile. (Each number is one more version of the way out.)
-  static constexpr int max_cluster_k = WeightsFirst ? (Consumers == 1 ? 8 : 1) : Fragments == 1 && BlockY <= 160 ? 2 : 1;
+  static constexpr int max_cluster_k = WeightsFirst                      ? (Consumers == 1 ? 8 : 1)
+                                       : Fragments == 1 && BlockY <= 160 ? 2
+                                                                         : 1;
   static_assert(!WeightsFirst || (Levels == 0 && Fragments == 1), "with weights first, slices go to other blocks");
 };
 
@@ -72,8 +74,7 @@ BI_HD constexpr int gemm_wgmma_after_ring(int load_x, int cluster_k, bool boxes)
 // Bytes of shared memory, from any address. A block of a cluster along k gets its share from all others.
 template <class Shape, class Out>
 BI_HD constexpr int gemm_wgmma_shared_bytes(int stages, int load_x, int cluster_k, bool boxes) {
-  return 1024 + stages * (load_x + Shape::block_y) * 128 +
-         gemm_wgmma_after_ring<Shape, Out>(load_x, cluster_k, boxes) +
+  return 1024 + stages * (load_x + Shape::block_y) * 128 + gemm_wgmma_after_ring<Shape, Out>(load_x, cluster_k, boxes) +
          (cluster_k - 1) * gemm_wgmma_share<Shape>(cluster_k) * Shape::consumer_threads * 16;
 }
 
@@ -89,10 +90,10 @@ struct gemm_wgmma_params {
   int tiles;                 // grid_x grid_y batch
   int stages;
   int copies_after_trigger;  // tiles of k that are still to be copied when the next kernel may start
-  int box_y;               // with weights first: rows of Y in a box of D
-  bool store_by_copy;      // boxes of D leave through the copy engine
-  bool weights_are_final;  // the weights may be read before the kernels that this one depends on are over
-  bool weights_once;       // no other tile reads them again
+  int box_y;                 // with weights first: rows of Y in a box of D
+  bool store_by_copy;        // boxes of D leave through the copy engine
+  bool weights_are_final;    // the weights may be read before the kernels that this one depends on are over
+  bool weights_once;         // no other tile reads them again
 };
 
 namespace gemm_wgmma {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bi/contract/gemm.hpp"
+#include "bi/contract/gemm_gate.hpp"
 #include "bi/dtype.hpp"
 #include "bi/gemm.hpp"
 #include "bi/reference/mma.hpp"
@@ -79,7 +80,7 @@ struct panel_product {
 
 }  // namespace gemm_detail
 
-// The bits of contract::gemm_draft<T>{resolved_slices(limits)}.
+// The bits of contract::gemm_v1<T>{resolved_slices(limits)}.
 template <class T, class Epilogue, class Out>
 status gemm(const gemm_limits& limits, const gemm_args<T, Epilogue, Out>& args, int threads = 0) {
   if (const status st = check(limits, args); !st) return st;

@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <string>
 
 #include "bi/config.hpp"
+#include "bi/schedule/gemm_table.hpp"
 
 BI_NAMESPACE_BEGIN
 namespace schedule {
@@ -198,8 +200,8 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
     y.blocks = s.blocks, y.stages = s.stages, y.group = s.group, y.programmatic = s.programmatic;
     y.residents = s.residents;
     if (s.residents != 1 && (s.residents != 2 || !gemm_may_share(s))) return;
-    if (s.weights_first && x.weights_first && s.block_n % 8 == 0 && s.block_n >= 8 && s.block_n <= 64 && x.block_n <= 64 &&
-        s.block_n / s.cluster_m % 8 == 0) {
+    if (s.weights_first && x.weights_first && s.block_n % 8 == 0 && s.block_n >= 8 && s.block_n <= 64 &&
+        x.block_n <= 64 && s.block_n / s.cluster_m % 8 == 0) {
       y.block_n = s.block_n;  // any number of weights
     }
     if (s == y && (!p.kn || s.block_n == x.block_n)) found = true;
@@ -207,56 +209,95 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
   return found;
 }
 
-// A model of a schedule's time on an H100, in microseconds; benchmarks/gemm/retune measures what it predicts. A tile of k
-// takes as long as the tensor core, the shared memory or the loop around them; memory is read meanwhile.
+// A model of a schedule's time on an H100, in microseconds. The tensor core, a processor's way to the L2 cache, the L2
+// cache, the latency of a ring's copies and memory all take their time, the longest counts most; launch and ends come on
+// top. Its constants were fitted to benchmarks/results/h100/gemm_schedules.jsonl.
 inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
-  constexpr double clocks = 1650.0, memory = 2.9e6;  // a microsecond: clocks, bytes
-  constexpr double shared = 117.0;                   // bytes a clock
+  constexpr double clock = 1723.0;                  // a microsecond
+  constexpr double memory = 3.231e6;                // bytes a microsecond
+  constexpr double l2 = 5500.0, port = 122.0;       // bytes a clock, of all and of one processor
+  constexpr double latency = 1338.0, loop = 230.0;  // clocks: of a copy; of the least tile of k
+  constexpr double sharpness = 3.87;
   const int block_x = s.weights_first ? s.block_n : s.block_m, block_y = s.weights_first ? s.block_m : s.block_n;
-  const int blocks_64 = static_cast<int>(ceil_div(block_x, 64));
-  const int cluster = s.cluster_m * s.cluster_n * s.cluster_k;
+  const int cluster_x = s.weights_first ? s.cluster_n : s.cluster_m,
+            cluster_y = s.weights_first ? s.cluster_m : s.cluster_n;
+  const int cluster = cluster_x * cluster_y * s.cluster_k, blocks_64 = (block_x + 63) / 64;
   const double tiles =
       static_cast<double>(gemm_tiles(p.m, p.n, p.batch, s.block_m * s.cluster_m, s.block_n * s.cluster_n));
-  const double clusters = static_cast<double>(s.blocks / cluster);
-  const double rounds =
-      tiles <= clusters ? 1.0 : static_cast<double>(static_cast<std::int64_t>((tiles - 1) / clusters) + 1);
-  const double resident = static_cast<double>(s.blocks) / d.processors;
-  const double tensor = 4.0 * blocks_64 * (block_y < 40 ? 20.0 : block_y / 2.0) + 20.0;
-  const double bytes = (block_x + block_y) * 128.0 + 4.0 * blocks_64 * (2048.0 + block_y * 32.0);
-  const auto larger = [](double a, double b) { return a > b ? a : b; };
-  const double busy = larger(tensor, bytes / shared);
-  double step = larger(busy, 160.0);
-  if (resident > 1.0) step = larger(step, busy * resident);
-  const double compute = rounds * static_cast<double>(ceil_div(ceil_div(p.k, 64), s.cluster_k)) * step / clocks;
+  const double clusters = static_cast<double>(s.blocks / cluster),
+               residents = static_cast<double>(ceil_div(s.blocks, d.processors));
+  const double rounds = static_cast<double>(static_cast<std::int64_t>((tiles - 1.0) / clusters) + 1);
+  const double depth =
+      rounds * static_cast<double>(ceil_div(ceil_div(p.k, 64), s.cluster_k));  // tiles of k, of a block
   const double m = static_cast<double>(p.m), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
-  const double traffic = 2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory;
-  const double end = 0.5 + block_y * 0.004 + (s.cluster_k > 1 ? 0.8 + block_y * 0.006 : 0.0);
-  const double pair = s.cluster_m * s.cluster_n == 1 ? 0.0 : s.weights_first ? -0.3 : 0.2;
-  return 1.5 + larger(compute, traffic) + (compute < traffic ? compute : traffic) / 8.0 + pair +
-         end * (rounds + 1.0) / 2.0;
+
+  // Stages of the ring, and whether the next kernel's blocks fit beside these.
+  const int stage_bytes = (block_x + block_y) * 128;
+  const int staging = 1024 + (s.weights_first ? block_y * block_x * 2 : block_x > 64 ? 32768 : 16384);
+  const int room = ((s.residents == 2 ? 112 : 226) * 1024 - staging) / stage_bytes;
+  const int stages = room < gemm_max_stages ? room : gemm_max_stages;
+  const bool overlaps = stages * stage_bytes + staging <= 113 * 1024 && block_x <= 64 && block_y <= 128;
+
+  const auto larger = [](double x, double y) { return x > y ? x : y; };
+  const double tensor = 4.0 * blocks_64 * larger(18.0, block_y / 2.0) * (block_x >= 128 ? 0.945 : 0.8275);
+  const double uneven = p.k % 64 != 0 ? 1.75 : 1.0;  // rows that start inside a line of memory
+  const double copied = static_cast<double>(block_x) / cluster_y + static_cast<double>(block_y) / cluster_x;
+  const double terms[] = {
+      depth * larger(tensor, loop) * residents / clock,
+      depth * stage_bytes * uneven * residents / port / clock,
+      depth * copied * 128.0 * uneven * larger(0.0, tiles < clusters ? tiles : clusters) * cluster / l2 / clock,
+      depth * latency / (stages > 1 ? stages - 1 : 1) * (uneven > 1.0 ? 1.11 : 1.0) / clock,
+      2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory,
+  };
+  double sum = 0.0;
+  for (const double t : terms) sum += std::pow(t, sharpness);
+  double body = std::pow(sum, 1.0 / sharpness);
+  if (!s.weights_first && s.block_m == 128 && s.block_n == 160) body *= 1.047;
+  if (block_x == 256) body *= 1.01;
+
+  double end = 0.069 + block_y * (s.weights_first ? 0.00334 : 0.00645) * (block_x > 128 ? 2 : 1);
+  if (s.cluster_k > 1) end += 0.182 + block_y * 0.00393;
+  const double launch = 1.17 - (overlaps ? 0.326 : 0.0) +
+                        (cluster >= 4   ? 0.297
+                         : cluster >= 2 ? 0.172
+                                        : 0.0) +
+                        0.778 * static_cast<double>(s.blocks) / d.processors / residents;
+  return launch + body + end * (1.0 + 0.68 * (rounds - 1.0));
 }
 
-// Schedules that were never the best by more than noise, where others were.
+// Schedules that are hopeless, or were never the best by more than noise where others were.
 constexpr bool gemm_is_plausible(const gemm_schedule& s, const gemm_problem& p) {
-  constexpr int widths[] = {8, 16, 32, 64, 96, 128};
-  int padded = 128;
-  for (int i = 5; i >= 0; --i) {
-    if (p.m <= widths[i]) padded = widths[i];
-  }
-  if (p.kn) padded = padded <= 8 ? 8 : padded <= 32 ? 32 : 128;
-  if (!s.weights_first) {
-    const bool pairs = p.slices == 1 && p.m > 128 && p.m <= 512 && (!p.kn || s.block_n % 128 == 0);
-    return p.m > 96 && s.cluster_n == 1 && (s.cluster_m == 2) == pairs;
-  }
-  if (p.m > 512 || s.cluster_n > 1) return false;
-  if (s.block_m != padded && !(p.m > 64 && s.block_m == 64)) return false;
   if (s.cluster_m > 1 && p.m <= s.block_m) return false;
-  // Two thread blocks an SM: only where clusters of many blocks find no room otherwise.
-  const bool crowded = s.cluster_k >= 4 && s.blocks > 100;
-  return (s.residents == 2) == crowded;
+  if (!s.weights_first) return p.m >= 48;
+  if (p.m > 512 || p.m > 8 * s.block_m) return false;
+  if (s.block_n > 64) return p.m > 160;
+  return s.block_m < 2 * (p.m > 8 ? p.m : 8) && (s.block_m >= 32 || s.cluster_n == 1);
 }
 
-// The schedule of the least cost; the generic one where there is no other.
+// A measured choice, for a device like the one it was measured on.
+inline bool tuned_gemm_schedule(const gemm_problem& p, const gemm_device& d, gemm_schedule& s) {
+  if (d.processors != 132 || p.kn || p.batch != 1) return false;
+  for (const gemm_table_row& row : gemm_table) {
+    if (row.n != p.n || row.k != p.k || row.slices != p.slices || p.m < row.first_m || p.m > row.last_m) continue;
+    gemm_schedule t;
+    t.kernel = gemm_kernel::wgmma;
+    t.weights_first = row.weights_first;
+    t.block_m = row.block_m, t.block_n = row.block_n;
+    t.cluster_m = row.cluster_m, t.cluster_n = row.cluster_n, t.cluster_k = row.cluster_k;
+    t.residents = row.residents;
+    t.group = row.weights_first ? 1 : 4;
+    t = with_blocks(t, p, d);
+    if (row.two_rounds_at_once) {
+      const std::int64_t tiles = gemm_tiles(p.m, p.n, 1, t.block_m, t.block_n) * t.cluster_k;
+      t.blocks = tiles < 2 * t.blocks ? tiles : 2 * t.blocks;
+    }
+    s = t;
+    return true;
+  }
+  return false;
+}
+
+// The measured schedule, else that of the least cost; the generic one where there is no other.
 inline gemm_schedule pick_gemm_schedule(const gemm_problem& p, const gemm_device& d) {
   gemm_schedule best;
   best.block_m = p.m <= 16 ? 16 : 64;
@@ -265,6 +306,7 @@ inline gemm_schedule pick_gemm_schedule(const gemm_problem& p, const gemm_device
   constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x
   best.blocks = tiles < most ? tiles : most;
   if (!d.wgmma || !gemm_takes_wgmma(p)) return best;
+  if (tuned_gemm_schedule(p, d, best)) return best;
   double least = 0.0;
   bool found = false;
   for_each_gemm_schedule(p, d, [&](const gemm_schedule& s) {

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: The bi authors
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Writes include/bi/schedule/gemm_table.hpp from what `retune` measured.
+
+  retune --quick N K M... > benchmarks/results/h100/gemm_schedules.jsonl
+  benchmarks/gemm/table.py benchmarks/results/h100/gemm_schedules.jsonl > include/bi/schedule/gemm_table.hpp
+
+A row holds the fastest schedule of one measured point; it serves the row counts from above the point before it up to its
+own. Points above --most are left to the model: there, the GPU's power limit decides more than the schedule does.
+"""
+import argparse
+import json
+
+HEAD = """// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+// Written by benchmarks/gemm/table.py from {source}.
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+
+BI_NAMESPACE_BEGIN
+namespace schedule {{
+
+// The schedule that was measured to be the fastest on an H100 of 132 processors, for first_m..last_m rows of A.
+struct gemm_table_row {{
+  std::int64_t n, k;
+  int slices;
+  std::int64_t first_m, last_m;
+  bool weights_first;
+  int block_m, block_n, cluster_m, cluster_n, cluster_k, residents;
+  bool two_rounds_at_once;  // twice as many thread blocks as one a processor
+}};
+
+inline constexpr gemm_table_row gemm_table[] = {{
+    // clang-format off
+"""
+TAIL = """    // clang-format on
+};
+
+}  // namespace schedule
+BI_NAMESPACE_END
+"""
+
+
+def read(path):
+    points = {}
+    with open(path) as file:
+        for line in file:
+            if line.startswith("{"):
+                row = json.loads(line)
+                if row.get("name") == "bi":
+                    points.setdefault((row["n"], row["k"], row["slices"], row["m"]), []).append(row)
+    return points
+
+
+def fits(row):
+    """Whether clusters of 4 and 8 find room at once: 30 and 15 of them did on the GPU that was measured."""
+    cluster = row["cluster_m"] * row["cluster_n"] * row["cluster_k"]
+    return cluster < 4 or row["blocks"] <= 120
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("--most", type=int, default=1024, help="the largest row count (1024)")
+    parser.add_argument("--shapes", help="N x K to keep, e.g. 4096x4096,6144x4096 (all)")
+    options = parser.parse_args()
+    shapes = options.shapes and {tuple(map(int, s.split("x"))) for s in options.shapes.split(",")}
+    print(HEAD.format(source=options.source), end="")
+    last = None
+    for (n, k, slices, m), rows in sorted(read(options.source).items()):
+        if m > options.most or (shapes and (n, k) not in shapes):
+            continue
+        best = min(filter(fits, rows), key=lambda row: row["us"])
+        first = last[1] + 1 if last and last[0] == (n, k, slices) else 1
+        last = ((n, k, slices), m)
+        fields = [n, k, slices, first, m, str(bool(best["weights_first"])).lower()]
+        fields += [best[f] for f in ("block_m", "block_n", "cluster_m", "cluster_n", "cluster_k", "residents")]
+        fields.append(str(best["blocks"] > 132).lower())
+        print("    {" + ", ".join(map(str, fields)) + f"}},  // {best['us']:.2f} us")
+    print(TAIL, end="")
+
+
+if __name__ == "__main__":
+    main()
