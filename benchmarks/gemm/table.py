@@ -7,7 +7,7 @@
   benchmarks/gemm/table.py benchmarks/results/h100/gemm_schedules.jsonl > include/bi/schedule/gemm_table.hpp
 
 A row holds the fastest schedule of one measured point; it serves the row counts from above the point before it up to its
-own. Points above --most are left to the model: there, the GPU's power limit decides more than the schedule does.
+own, if they fill more than half of its tile. Points above --most are left to the model: there, the GPU's power limit decides more than the schedule does.
 """
 import argparse
 import json
@@ -78,6 +78,8 @@ def main():
         best = min(filter(fits, rows), key=lambda row: row["us"])
         first = last[1] + 1 if last and last[0] == (n, k, slices) else 1
         last = ((n, k, slices), m)
+        if first < m:
+            first = max(first, min(m, best["block_m"] // 2 + 1))
         fields = [n, k, slices, first, m, str(bool(best["weights_first"])).lower()]
         fields += [best[f] for f in ("block_m", "block_n", "cluster_m", "cluster_n", "cluster_k", "residents")]
         fields.append(str(best["blocks"] > 132).lower())

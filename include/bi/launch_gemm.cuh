@@ -122,13 +122,14 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
   if (slices > 1) {
     const int in_block = slices / s.cluster_k;
     if (is(128, 64)) return f(tokens_first<128, 64, 3>{}), true;
+    if (in_block <= 2 && is(128, 128)) return f(tokens_first<128, 128, 1>{}), true;
     if constexpr (!Kn) {
       if (in_block <= 2 && is(128, 160)) return f(tokens_first<128, 160, 1>{}), true;
       if (in_block <= 4 && is(128, 96)) return f(tokens_first<128, 96, 2>{}), true;
     }
     if (in_block > 1) return false;
   }
-  if (is(128, 128)) return f(tokens_first<128, 128>{}), true;
+  if (is(128, 128)) return f(tokens_first<128, 128, 1>{}), true;
   if (is(128, 256)) return f(tokens_first<128, 256>{}), true;
   if constexpr (!Kn) {
     if (is(64, 80)) return f(tokens_first<64, 80>{}), true;

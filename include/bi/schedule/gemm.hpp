@@ -169,10 +169,10 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
       if (!p.kn) {
         for (const int block_n : {80, 96, 128, 160}) tokens_first(64, block_n, 2);
       }
-      tokens_first(128, 128, 2);
     }
     for (const int cluster_k : {1, 2}) {
       tokens_first(128, 64, cluster_k);
+      if (p.slices / cluster_k <= 2) tokens_first(128, 128, cluster_k);
       if (!p.kn && p.slices / cluster_k <= 2) tokens_first(128, 160, cluster_k);
       if (!p.kn && p.slices / cluster_k <= 4) tokens_first(128, 96, cluster_k);
     }
