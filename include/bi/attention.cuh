@@ -135,8 +135,8 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   static_assert(schedule::attention_split_most_blocks <= kernel::attention_fold_max_blocks, "a bit for each block");
   using shape = kernel::attention_split_shape<HeadDim, RowWarps>;
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
-  const schedule::attention_split_space space = schedule::attention_split_carve(
-      s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
+  const schedule::attention_split_space space =
+      schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
   kernel::attention_split_params<T> p = {};
   p.a = make_attention_params(a);
   p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
@@ -244,8 +244,7 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   if (!fits) on.most_row_warps = 1;
   const std::int64_t packed = problem.max_q_len * problem.group;
   if (has_workspace && packed <= 16 * on.most_row_warps) {
-    const status st =
-        launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, on.split_blocks);
+    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, on.split_blocks);
     if (!st) return st;
   }
   return launch_detail::launch_attention<Contract, HeadDim>(a, schedule::pick_attention_schedule(problem, on), ws,

@@ -172,7 +172,8 @@ BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane, int first = 0) {
     std::uint32_t found = 0;
 #pragma unroll 4
     for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
-      const T* at = tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks);
+      const T* at =
+          tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks);
       T x[vector_size];
       load_vector(at, vector_size, true, x);
 #pragma unroll

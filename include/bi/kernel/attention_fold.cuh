@@ -12,7 +12,7 @@
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/row.cuh"
 #include "bi/kernel/attention_mma.cuh"
-#include "bi/kernel/attention_split.cuh"
+#include "bi/kernel/attention_split_source.cuh"
 
 // Folds what attention_split.cuh left in the workspace, for the items that were cut: the first part, which is folded
 // already, then leaf after leaf. A warp has 32 columns of a row. It takes 32 partial results at a time: each lane has the
@@ -145,8 +145,7 @@ BI_KERNEL __launch_bounds__(attention_fold_threads) void attention_fold_kernel(c
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   for (int word = thread / 32; word < attention_fold_max_blocks / 32; word += attention_fold_threads / 32) {
     const int block = word * 32 + lane;
-    const unsigned some =
-        __ballot_sync(device::full_warp, block < p.blocks && p.partials.cuts[block].request >= 0);
+    const unsigned some = __ballot_sync(device::full_warp, block < p.blocks && p.partials.cuts[block].request >= 0);
     if (lane == 0) cut_blocks[word] = some;
   }
   __syncthreads();

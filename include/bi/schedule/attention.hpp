@@ -20,7 +20,7 @@ enum class attention_kernel : std::uint8_t {
 struct attention_schedule {
   int row_warps = 4;           // groups of 16 packed rows in a thread block: 1 or, at head_dim 256, 2, else 4
   bool one_tile_each = false;  // a tile holds all rows of a request and KV head
-  std::int64_t blocks = 0;     // thread blocks; mma: tiles are dealt out round after round, split: leaves in equal shares
+  std::int64_t blocks = 0;  // thread blocks; mma: tiles are dealt out round after round, split: leaves in equal shares
   attention_kernel kernel = attention_kernel::mma;
   int stages = 0;  // split: tiles of the ring in shared memory, 2..8; 0: as many as fit
 
