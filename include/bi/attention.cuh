@@ -103,8 +103,10 @@ attention_split_limits split_limits(const attention_limits& l) {
   s.leaves = Contract::end_leaf(l.max_view) > 1 ? Contract::end_leaf(l.max_view) : 1;
   s.total = product(l.max_requests, s.leaves);
   if (l.max_view_sum > 0) {
-    const std::int64_t by_sum = l.max_view_sum / Contract::leaf + l.max_requests;
-    s.total = by_sum < s.total ? by_sum : s.total;
+    // Tokens in a row may lie in two leaves more than fill them.
+    const std::int64_t by_sum = l.max_view_sum / Contract::leaf;
+    s.leaves = by_sum + 2 < s.leaves ? by_sum + 2 : s.leaves;
+    s.total = by_sum + 2 * l.max_requests < s.total ? by_sum + 2 * l.max_requests : s.total;
   }
   s.total = product(s.total, l.heads_kv);
   const std::int64_t packed = product(l.max_q_len, l.heads_q / l.heads_kv);
@@ -227,28 +229,22 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   if (!c.ok()) return c.result();
 
   constexpr int most = launch_detail::most_row_warps<HeadDim>;
-  schedule::attention_problem problem;
-  problem.requests = a.requests;
-  problem.rows = a.rows;
-  problem.max_q_len = a.limits.max_q_len;
-  problem.group = a.limits.heads_q / a.limits.heads_kv;
-  problem.heads_kv = a.limits.heads_kv;
-  problem.leaves = launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves;
-  schedule::attention_device on;
-  on.most_row_warps = most;
   bool fits = true;
   if constexpr (HeadDim == 256) {
     constexpr std::size_t bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, most>);
     if (const status st = launch_detail::has_shared_memory(bytes, fits); !st) return st;
   }
-  if (!fits) on.most_row_warps = 1;
-  const std::int64_t packed = problem.max_q_len * problem.group;
-  if (has_workspace && packed <= 16 * on.most_row_warps) {
-    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, on.split_blocks);
+  const int row_warps = fits ? most : 1;
+  const std::int64_t group = a.limits.heads_q / a.limits.heads_kv, packed = a.limits.max_q_len * group;
+  std::int64_t split_blocks = 0;
+  if (has_workspace && packed <= 16 * row_warps) {
+    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, split_blocks);
     if (!st) return st;
   }
-  return launch_detail::launch_attention<Contract, HeadDim>(a, schedule::pick_attention_schedule(problem, on), ws,
-                                                            stream);
+  const schedule::attention_schedule s =
+      schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps,
+                                        split_blocks, launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves);
+  return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
 }
 
 BI_NAMESPACE_END

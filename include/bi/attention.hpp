@@ -48,8 +48,8 @@ struct BI_TYPE attention_limits {
   std::int64_t heads_q = 0;     // a multiple of heads_kv
   std::int64_t heads_kv = 0;    // cache.heads
   std::int64_t head_dim = 128;  // 64, 128 or 256, cache.head_dim
-  // Tokens of all views of a call together, shared ones counted again; 0: max_requests * max_view. Only the workspace's
-  // size depends on it.
+  // Tokens of all views of a call together, shared ones counted again, those that no row sees left out; 0: max_requests *
+  // max_view. Only the workspace's size depends on it.
   std::int64_t max_view_sum = 0;
 };
 

@@ -39,32 +39,26 @@ inline std::string to_string(const attention_schedule& s) {
   return text;
 }
 
-// What the host knows of a call. `group`: query heads of a KV head; `leaves`: of one view, at most.
-struct attention_problem {
-  std::int64_t requests = 0, rows = 0, max_q_len = 1, group = 1, heads_kv = 1, leaves = 1;
-};
-struct attention_device {
-  int most_row_warps = 4;         // that the device's shared memory has room for
-  std::int64_t split_blocks = 0;  // that run at once under the split schedule; 0: it has no code here, or no workspace
-};
-
 // The split schedule never has more blocks than this, on any device: the workspace is sized without one.
 inline constexpr std::int64_t attention_split_most_blocks = 264;
 
-constexpr attention_schedule pick_attention_schedule(const attention_problem& p, const attention_device& d) {
+// `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
+// code here, or no workspace. `leaves`: of one view, at most.
+constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
+                                                     std::int64_t group, std::int64_t heads_kv, int most_row_warps,
+                                                     std::int64_t split_blocks = 0, std::int64_t leaves = 1) {
   attention_schedule s;
-  const std::int64_t packed = p.max_q_len * p.group;  // of a request, at most
-  s.row_warps = packed <= 16 ? 1 : d.most_row_warps;
+  const std::int64_t packed = max_q_len * group;  // of a request, at most
+  s.row_warps = packed <= 16 ? 1 : most_row_warps;
   const int tile_rows = 16 * s.row_warps;
   s.one_tile_each = packed <= tile_rows;
-  const std::int64_t items = (s.one_tile_each ? p.requests : p.rows * p.group / tile_rows + p.requests) * p.heads_kv;
+  const std::int64_t items = (s.one_tile_each ? requests : rows * group / tile_rows + requests) * heads_kv;
   constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x
   s.blocks = items < most ? items : most;
-  if (!s.one_tile_each || d.split_blocks < 1) return s;
+  if (!s.one_tile_each || split_blocks < 1) return s;
   s.kernel = attention_kernel::split;
-  const std::int64_t limit =
-      d.split_blocks < attention_split_most_blocks ? d.split_blocks : attention_split_most_blocks;
-  s.blocks = s.blocks < limit && s.blocks * p.leaves < limit ? s.blocks * p.leaves : limit;
+  const std::int64_t limit = split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks;
+  s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;
   return s;
 }
 
