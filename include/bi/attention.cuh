@@ -6,7 +6,9 @@
 #include <cstdint>
 
 #include "bi/attention.hpp"
+#include "bi/kernel/attention_fold.cuh"
 #include "bi/kernel/attention_mma.cuh"
+#include "bi/kernel/attention_split.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/attention.hpp"
 
@@ -87,40 +89,162 @@ kernel::attention_params<T> make_attention_params(const attention_args<T>& a) {
 template <int HeadDim>
 inline constexpr int most_row_warps = HeadDim == 256 ? 2 : 4;
 
-// With a given schedule; the arguments have passed check() and leave something to do. one_tile_each asks for requests of
-// at most 16 * row_warps packed rows.
+// The split schedule's numbers, from the limits alone.
+struct attention_split_limits {
+  std::int64_t leaves, total, rows;
+};
+template <class Contract, int HeadDim>
+attention_split_limits split_limits(const attention_limits& l) {
+  const auto product = [](std::int64_t a, std::int64_t b) {
+    constexpr std::int64_t most = std::int64_t{1} << 40;  // beyond what matters
+    return b > 0 && a > most / b ? most : a * b;
+  };
+  attention_split_limits s = {};
+  s.leaves = Contract::end_leaf(l.max_view) > 1 ? Contract::end_leaf(l.max_view) : 1;
+  s.total = product(l.max_requests, s.leaves);
+  if (l.max_view_sum > 0) {
+    // Tokens in a row may lie in two leaves more than fill them.
+    const std::int64_t by_sum = l.max_view_sum / Contract::leaf;
+    s.leaves = by_sum + 2 < s.leaves ? by_sum + 2 : s.leaves;
+    s.total = by_sum + 2 * l.max_requests < s.total ? by_sum + 2 * l.max_requests : s.total;
+  }
+  s.total = product(s.total, l.heads_kv);
+  const std::int64_t packed = product(l.max_q_len, l.heads_q / l.heads_kv);
+  s.rows = packed < 16 * most_row_warps<HeadDim> ? packed : 16 * most_row_warps<HeadDim>;
+  return s;
+}
+
+// Of a ring that leaves room for as many thread blocks of an SM as the kernel wants; less than 2: there is no room.
+template <class T, int HeadDim, int RowWarps>
+constexpr int most_split_stages(std::int64_t shared_limit) {
+  constexpr int residents = kernel::attention_split_shape<HeadDim, RowWarps>::residents;
+  const std::int64_t of_two = 112 * 1024;
+  const std::int64_t limit = residents == 2 && of_two < shared_limit ? of_two : shared_limit;
+  int stages = 0;
+  while (stages < kernel::attention_split_max_stages &&
+         kernel::attention_split_bytes<T, HeadDim, RowWarps>(stages + 1) <= limit) {
+    ++stages;
+  }
+  return stages;
+}
+
+// H100's; what is picked runs on devices that have no less.
+inline constexpr std::int64_t split_shared_limit = 227 * 1024;
+
+template <class Contract, int HeadDim, int RowWarps, class T>
+status attention_split(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
+                       cuda_stream stream) {
+  static_assert(schedule::attention_split_most_blocks <= kernel::attention_fold_max_blocks, "a bit for each block");
+  using shape = kernel::attention_split_shape<HeadDim, RowWarps>;
+  const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
+  const schedule::attention_split_space space =
+      schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
+  kernel::attention_split_params<T> p = {};
+  p.a = make_attention_params(a);
+  p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
+  p.a.batch.one_tile_each = true;
+  auto* const bytes = static_cast<unsigned char*>(data);
+  p.partials.cuts = reinterpret_cast<device::attention_cut*>(bytes);
+  p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
+  p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
+  p.partials.places.a_block = space.places_a_block;
+  p.partials.rows = l.rows;
+  p.stages = s.stages != 0 ? s.stages : most_split_stages<T, HeadDim, RowWarps>(split_shared_limit);
+  launch_shape grid;
+  grid.grid.x = static_cast<unsigned>(s.blocks);
+  grid.block.x = shape::threads;
+  grid.shared_bytes = static_cast<std::size_t>(kernel::attention_split_bytes<T, HeadDim, RowWarps>(p.stages));
+  const status st =
+      launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, RowWarps>, grid, p, stream);
+  if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
+
+  const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};
+  constexpr std::int64_t warps = kernel::attention_fold_threads / 32;
+  const std::int64_t units = s.blocks * l.rows * (HeadDim / 32), most = schedule::attention_split_most_blocks;
+  launch_shape after;
+  after.grid.x = static_cast<unsigned>((units + warps - 1) / warps < most ? (units + warps - 1) / warps : most);
+  after.block.x = kernel::attention_fold_threads;
+  after.programmatic = true;
+  return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim>, after, fold, stream);
+}
+
+// With a given schedule; the arguments have passed check() and leave something to do. one_tile_each, as the split kernel,
+// asks for requests of at most 16 * row_warps packed rows; that kernel also for at most attention_split_most_blocks blocks
+// and the whole workspace.
 template <class Contract, int HeadDim, class T>
-status launch_attention(const attention_args<T>& a, const schedule::attention_schedule& s, cuda_stream stream) {
+status launch_attention(const attention_args<T>& a, const schedule::attention_schedule& s, workspace ws,
+                        cuda_stream stream) {
+  constexpr int most = most_row_warps<HeadDim>;
+  if (s.kernel == schedule::attention_kernel::split) {
+    if (s.row_warps == 1) return attention_split<Contract, HeadDim, 1>(a, s, ws.data, stream);
+    return attention_split<Contract, HeadDim, most>(a, s, ws.data, stream);
+  }
   kernel::attention_params<T> p = make_attention_params(a);
   p.batch.tile_rows = 16 * s.row_warps;
   p.batch.one_tile_each = s.one_tile_each;
   if (s.row_warps == 1) return attention_mma<Contract, T, HeadDim, 1>(p, s.blocks, stream);
-  return attention_mma<Contract, T, HeadDim, most_row_warps<HeadDim>>(p, s.blocks, stream);
+  return attention_mma<Contract, T, HeadDim, most>(p, s.blocks, stream);
+}
+
+// The thread blocks that run at once under the split schedule; 0 if this program has no code for it that this device runs.
+template <class Contract, int HeadDim, class T>
+status find_split_blocks(bool many_rows, std::int64_t& blocks) {
+  blocks = 0;
+  bool fits = false;
+  if (const status st = has_shared_memory(split_shared_limit, fits); !st || !fits) return st;
+  cudaFuncAttributes attributes = {};
+  const auto fold = kernel::attention_fold_kernel<Contract, T, HeadDim>;
+  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(fold));
+  if (code != cudaSuccess) return cuda_status("attention", "cudaFuncGetAttributes", code);
+  if (attributes.ptxVersion < 90) return {};  // it would not wait for the kernel before
+  int processors = 0;
+  const status st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",
+                                             cudaDevAttrMultiProcessorCount, processors);
+  const int residents = many_rows ? kernel::attention_split_shape<HeadDim, most_row_warps<HeadDim>>::residents
+                                  : kernel::attention_split_shape<HeadDim, 1>::residents;
+  blocks = std::int64_t{processors} * residents;
+  return st;
 }
 
 }  // namespace launch_detail
 
 template <class T, int HeadDim, class Contract>
-std::size_t attention<T, HeadDim, Contract>::workspace_bytes(const attention_limits&) {
-  return 0;
+std::size_t attention<T, HeadDim, Contract>::workspace_bytes(const attention_limits& limits) {
+  checker c("attention");
+  attention_detail::check_limits(c, limits);
+  if (!c.ok() || limits.max_requests == 0) return 0;  // launch() says what is wrong
+  const launch_detail::attention_split_limits l = launch_detail::split_limits<Contract, HeadDim>(limits);
+  return static_cast<std::size_t>(
+      schedule::attention_split_bytes(l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut)));
 }
 
 template <class T, int HeadDim, class Contract>
-status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, workspace, cuda_stream stream) {
+status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, workspace ws, cuda_stream stream) {
   if (const status st = check(a, Contract{}); !st) return st;
   checker c("attention");
   c.supported("limits.head_dim", a.limits.head_dim, a.limits.head_dim == HeadDim, "the HeadDim of bi::attention");
   if (!c.ok() || a.rows == 0 || a.requests == 0) return c.result();
+  const bool has_workspace = ws.data != nullptr || ws.bytes != 0;
+  if (has_workspace) c.workspace(ws.data, ws.bytes, workspace_bytes(a.limits));
+  if (!c.ok()) return c.result();
+
   constexpr int most = launch_detail::most_row_warps<HeadDim>;
   bool fits = true;
   if constexpr (HeadDim == 256) {
     constexpr std::size_t bytes = sizeof(kernel::attention_mma_memory<T, HeadDim, most>);
     if (const status st = launch_detail::has_shared_memory(bytes, fits); !st) return st;
   }
-  const std::int64_t group = a.limits.heads_q / a.limits.heads_kv;
-  const schedule::attention_schedule s = schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len,
-                                                                           group, a.limits.heads_kv, fits ? most : 1);
-  return launch_detail::launch_attention<Contract, HeadDim>(a, s, stream);
+  const int row_warps = fits ? most : 1;
+  const std::int64_t group = a.limits.heads_q / a.limits.heads_kv, packed = a.limits.max_q_len * group;
+  std::int64_t split_blocks = 0;
+  if (has_workspace && packed <= 16 * row_warps) {
+    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, split_blocks);
+    if (!st) return st;
+  }
+  const schedule::attention_schedule s =
+      schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps,
+                                        split_blocks, launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves);
+  return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
 }
 
 BI_NAMESPACE_END

@@ -48,6 +48,9 @@ struct BI_TYPE attention_limits {
   std::int64_t heads_q = 0;     // a multiple of heads_kv
   std::int64_t heads_kv = 0;    // cache.heads
   std::int64_t head_dim = 128;  // 64, 128 or 256, cache.head_dim
+  // Tokens of all views of a call together, shared ones counted again, those that no row sees left out; 0: max_requests *
+  // max_view. Only the workspace's size depends on it.
+  std::int64_t max_view_sum = 0;
 };
 
 // A row that sees nothing (see <= lo, a request of length 0) or only scores of -Inf gets out = +0 and lse = -Inf. A NaN
@@ -111,6 +114,7 @@ inline void check_limits(checker& c, const attention_limits& l) {
   c.at_least("limits.max_rows", l.max_rows, 0).at_most("limits.max_rows", l.max_rows, large);
   c.at_least("limits.max_q_len", l.max_q_len, 1).at_most("limits.max_q_len", l.max_q_len, large);
   c.at_least("limits.max_view", l.max_view, 0).at_most("limits.max_view", l.max_view, large);
+  c.at_least("limits.max_view_sum", l.max_view_sum, 0);
 }
 
 // [rows, heads, head_dim], no two elements at one place: all of a token's heads lie below the next token, or all of a
@@ -207,8 +211,10 @@ status check(const attention_args<T>& a) {
 template <class T, int HeadDim, class Contract = contract::attention_draft<T>>
 struct BI_TYPE attention {
   static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "head_dim is 64, 128 or 256");
-  // Not decreasing in any limit but head_dim; 0 when no workspace is used. The workspace is aligned to 256 bytes.
+  // Not decreasing in max_requests, max_rows, max_q_len, max_view and max_view_sum. The workspace is aligned to 256 bytes.
   static std::size_t workspace_bytes(const attention_limits& limits);
+  // The workspace is optional, ws = {}: the bytes are the same without, but decode over long views is slow. One that is
+  // given must have the bytes for a.limits. It lets the leaves of a view be spread over the GPU.
   static status launch(const attention_args<T>& a, workspace ws, cuda_stream stream);
 };
 

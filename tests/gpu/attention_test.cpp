@@ -20,7 +20,7 @@
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 template <class Contract, int HeadDim, class T>
-status launch_attention(const attention_args<T>&, const schedule::attention_schedule&, cuda_stream);
+status launch_attention(const attention_args<T>&, const schedule::attention_schedule&, workspace, cuda_stream);
 }
 BI_NAMESPACE_END
 
@@ -29,7 +29,21 @@ namespace test {
 template <class T, int HeadDim, class Contract>
 bi::status launch_with(const attention_op<T, HeadDim, Contract>&, const bi::attention_args<T>& a,
                        const bi::schedule::attention_schedule& s, bi::cuda_stream stream) {
-  return bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, stream);
+  // A poisoned workspace with a guard zone after it.
+  constexpr std::size_t zone = 1024;
+  bi::workspace ws;
+  ws.bytes = bi::attention<T, HeadDim, Contract>::workspace_bytes(a.limits);
+  BI_REQUIRE_CUDA(cudaMallocAsync(&ws.data, ws.bytes + zone, stream));
+  BI_REQUIRE_CUDA(cudaMemsetAsync(ws.data, poison_byte, ws.bytes + zone, stream));
+  const bi::status st = bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
+  std::vector<unsigned char> after(zone);
+  BI_REQUIRE_CUDA(
+      cudaMemcpyAsync(after.data(), static_cast<char*>(ws.data) + ws.bytes, zone, cudaMemcpyDeviceToHost, stream));
+  BI_REQUIRE_CUDA(cudaFreeAsync(ws.data, stream));
+  BI_REQUIRE_CUDA(cudaStreamSynchronize(stream));
+  for (const unsigned char byte : after)
+    require_cuda(byte == poison_byte ? cudaSuccess : cudaErrorIllegalAddress, "guard");
+  return st;
 }
 template <class T>
 std::string difference(const attention_result<T>& a, const attention_result<T>& b) {
@@ -225,6 +239,29 @@ bool force(const test::manifest_operation& o) {
   return true;
 }
 
+// The split schedule in every grid: lengths around a leaf's and long ones in one batch, some rows of which see nothing.
+template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi::attention_mask mask, values kind) {
+  attention_case c;
+  c.len = {0, 1, 255, 5000, 256, 257, 0, 1000, 511, 4097};
+  c.q_len.assign(c.len.size(), q_len);
+  c.q_len[4] = 0;
+  c.heads_kv = 2, c.heads_q = 2 * group, c.head_dim = HeadDim;
+  c.window = window;
+  c.mask = mask;
+  c.kind = kind;
+  c.storage = all_storages[at(group) % 3];
+  if (Contract::has_soft_cap) c.soft_cap = 20.0f;
+  std::vector<bi::schedule::attention_schedule> schedules;
+  for (const auto& s : test::attention_schedules(HeadDim, q_len * group)) {
+    if (s.kernel == bi::schedule::attention_kernel::split) schedules.push_back(s);
+  }
+  const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
+  test::host_backend host;
+  const test::manifest_operation o = {"attention " + std::to_string(HeadDim), Contract::name};
+  test::check_forced(o, schedules, test::to_string(c), run(host), run);
+}
+
 struct enqueued {
   bi::status st;
   std::size_t nodes;
@@ -260,6 +297,82 @@ TEST_CASE("attention: every schedule gives the reference's bytes", "[gpu][attent
   }
 }
 
+TEST_CASE("attention: leaves dealt out in every grid", "[gpu][attention][schedule][split]") {
+  constexpr auto causal = bi::attention_mask::causal, full = bi::attention_mask::full;
+  for (const std::int32_t q_len : {1, 4, 16}) {
+    for (const std::int64_t group : {1, 4, 8, 6}) {
+      force_split<bf16, 128>(q_len, group, 0, causal, values::normal);
+    }
+  }
+  force_split<bf16, 128>(4, 4, 300, causal, values::normal);
+  force_split<bf16, 128>(16, 4, 700, causal, values::hostile);
+  force_split<bf16, 128>(3, 4, 0, full, values::hostile);
+  force_split<bf16, 64>(1, 8, 0, causal, values::normal);
+  force_split<bf16, 64>(4, 8, 0, causal, values::hostile);
+  force_split<bf16, 256>(1, 4, 0, causal, values::normal);
+  force_split<bf16, 256>(4, 8, 300, causal, values::hostile);
+  force_split<fp16, 128>(1, 4, 0, causal, values::normal);
+  force_split<bf16, 128, cap>(1, 4, 0, causal, values::normal);
+}
+
+TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
+  constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, row_stride = 320, num_pages = 1600;
+  constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
+  test::gpu_backend gpu;
+  attention_case c;
+  c.heads_q = heads, c.heads_kv = heads_kv;
+  c.q_len.assign(at(requests), 1);
+  bf16 *q = gpu.output<bf16>(requests * heads * dim), *k = gpu.output<bf16>(cache), *v = gpu.output<bf16>(cache);
+  auto* pages = gpu.output<std::int32_t>(requests * row_stride);
+  auto* len = gpu.input(std::vector<std::int32_t>(at(requests), 0));
+  bi::attention_args<bf16> a;
+  a.q = q, a.out = gpu.output<bf16>(requests * heads * dim), a.lse = gpu.output<float>(requests * heads), a.len = len;
+  a.cache.k = k, a.cache.v = v, a.cache.num_pages = num_pages, a.cache.heads = heads_kv, a.cache.head_dim = dim;
+  a.view = bi::page_table{pages, row_stride};
+  a.requests = a.rows = requests;
+  a.scale = bi::rsqrt_rn(bi::float_from_int64(dim));
+  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, 16 * num_pages};
+  bi::workspace ws;
+  ws.bytes = bi::attention<bf16, dim>::workspace_bytes(a.limits);
+  ws.data = gpu.output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
+  const bi::status st = bi::attention<bf16, dim>::launch(a, ws, gpu.stream());
+  BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
+  INFO(bi::describe(st));
+  REQUIRE(st);
+  BI_REQUIRE_CUDA(cudaGraphInstantiateWithFlags(&replay, graph, 0));
+  generator g(97);
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    c.len.clear();
+    for (std::int64_t r = 0; r < requests; ++r) {
+      const std::int64_t n = g.chance(20) ? 0 : g.chance(40) ? g.between(1, 300) : g.between(1, 2000);
+      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? 5120 : n));
+    }
+    const auto d = test::make_attention_data<bf16>(c, 2000 + i);
+    gpu.poison(a.out, requests * heads * dim);
+    gpu.poison(a.lse, requests * heads);
+    gpu.write(q, d.q);
+    gpu.write(k, d.k);
+    gpu.write(v, d.v);
+    gpu.write(len, d.len);
+    std::vector<std::int32_t> wide(at(requests * row_stride), 0x7fffffff);
+    for (std::int64_t r = 0; r < requests; ++r) {
+      std::copy_n(d.pages.begin() + r * d.max_pages, d.max_pages, wide.begin() + r * row_stride);
+    }
+    gpu.write(pages, wide);
+    BI_REQUIRE_CUDA(cudaGraphLaunch(replay, gpu.stream()));
+    test::host_backend host;
+    const auto expected = test::run_attention<bf16, dim>(host, c, 2000 + i);
+    INFO("replay " << i << ": " << test::to_string(c));
+    REQUIRE(test::difference(gpu.read(a.out), expected.out) == "");
+    REQUIRE(test::difference(gpu.read(a.lse), expected.lse) == "");
+  }
+  BI_REQUIRE_CUDA(cudaGraphExecDestroy(replay));
+  BI_REQUIRE_CUDA(cudaGraphDestroy(graph));
+}
+
 TEST_CASE("attention: views of up to 2^31 - 1 tokens", "[gpu][attention]") {
   // The last tile may end at 2^31. The view is one page of tokens, again and again; a window keeps the work small.
   constexpr std::int64_t page_size = 8192, pages = (std::int64_t{1} << 31) / page_size;
@@ -285,6 +398,7 @@ TEST_CASE("attention: views of up to 2^31 - 1 tokens", "[gpu][attention]") {
       const auto run = [&](auto&& b) {
         auto a = test::make_attention_args<bf16>(b, c, d);
         a.limits.max_view = d.len[0];
+        a.limits.max_view_sum = c.window + c.q_len[0];  // what the rows see
         b.run(test::attention_op<bf16, 64>{}, a);
         return attention_result<bf16>{b.read(a.out), b.read(a.lse)};
       };
@@ -583,6 +697,18 @@ TEST_CASE("attention: bad input launches nothing", "[gpu][attention]") {
   CHECK(nodes([](auto& a) { a.lse = nullptr; }) == 1);
   CHECK(nodes([](auto& a) { a.rows = 0, a.q = nullptr; }) == 0);
   CHECK(nodes([](auto& a) { a.requests = 0, a.len = nullptr; }) == 0);
-  CHECK(plain::workspace_bytes(good.limits) == 0);
+  // A workspace is optional, and whole where it is given.
+  bi::workspace ws;
+  ws.bytes = plain::workspace_bytes(good.limits);
+  ws.data = gpu.output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
+  const auto with = [&](bi::workspace w) {
+    return enqueue(gpu, [&](bi::cuda_stream stream) { return plain::launch(good, w, stream); });
+  };
+  CHECK(with(ws).st);
+  --ws.bytes;
+  const auto needed = static_cast<std::int64_t>(ws.bytes);
+  const test::complaint too_small = {error::workspace_too_small, "workspace", needed};
+  CHECK(test::other_than(too_small, with(ws).st) == "");
+  CHECK(with(ws).nodes == 0);
   CHECK(test::difference(gpu.read(good.out), test::poisoned<bf16>(4 * 4 * 128)) == "");
 }

@@ -13,7 +13,7 @@ BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128, bi::contract::attention_so
 // Those that take a schedule.
 #define FORCED_ATTENTION_OF(T, HeadDim, Contract)                                              \
   template bi::status bi::launch_detail::launch_attention<bi::contract::Contract<T>, HeadDim>( \
-      const bi::attention_args<T>&, const bi::schedule::attention_schedule&, bi::cuda_stream)
+      const bi::attention_args<T>&, const bi::schedule::attention_schedule&, bi::workspace, bi::cuda_stream)
 
 FORCED_ATTENTION_OF(bi::bf16, 64, attention_draft);
 FORCED_ATTENTION_OF(bi::bf16, 128, attention_draft);

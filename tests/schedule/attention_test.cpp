@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "bi/contract/attention.hpp"
 #include "bi/device/attention_rows.cuh"
+#include "bi/device/attention_split.cuh"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "support/manifest.hpp"
@@ -77,7 +79,119 @@ void check_partition(const batch_case& c) {
   }
 }
 
+// ---- the split schedule: the walk of every block, as its kernel makes it, and what the kernel after it looks for
+
+using order = bi::contract::attention_order;
+using namespace bi::device;
+
+struct split_case {
+  std::vector<std::int32_t> len, q_start;
+  std::int64_t group, heads_kv, window;
+  bool causal;
+};
+
+void check_split(const split_case& c, std::int64_t blocks) {
+  const auto requests = static_cast<std::int64_t>(c.len.size());
+  attention_batch b;
+  b.q_start = c.q_start.data();
+  b.requests = requests;
+  b.rows = c.q_start.back();
+  b.group = c.group;
+  b.tile_rows = 64;
+  std::int64_t most_leaves = 1, total = 0;
+  std::vector<std::int64_t> leaves, first;
+  for (std::int64_t r = 0; r < requests; ++r) {
+    const auto rows = attention_request_rows(b, r);
+    const auto item = make_attention_item<order>(rows, c.len[static_cast<std::size_t>(r)], c.causal, c.window);
+    leaves.push_back(item.leaves);
+    first.push_back(total);
+    total += item.leaves * c.heads_kv;
+    most_leaves = std::max(most_leaves, item.leaves);
+  }
+  const auto leaves_of = [&](std::int64_t r) { return leaves[static_cast<std::size_t>(r)]; };
+  const attention_shares shares = {total, blocks};
+  const auto space = bi::schedule::attention_split_carve(blocks, most_leaves, total, 4, 128, sizeof(attention_cut));
+  REQUIRE(space.bytes <= static_cast<std::int64_t>(
+                             bi::schedule::attention_split_bytes(most_leaves, total, 4, 128, sizeof(attention_cut))));
+  const attention_places places = {space.places_a_block};
+  std::vector<std::int64_t> of_place(static_cast<std::size_t>(blocks * places.a_block), -1);  // leaf of the list
+  std::vector<int> seen(static_cast<std::size_t>(total));
+  std::vector<attention_cut> cuts;
+  std::int64_t whole = 0;
+  REQUIRE((shares.begin(0) == 0 && shares.begin(blocks) == total));
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t begin = shares.begin(block), end = shares.begin(block + 1);
+    cuts.push_back({-1, 0, 0, 0, 0});
+    if (begin == end) continue;
+    REQUIRE((shares.block_of(begin) == block && shares.block_of(end - 1) == block));
+    std::int64_t request = 0;
+    while (request + 1 < requests && first[static_cast<std::size_t>(request) + 1] <= begin) ++request;
+    while (leaves_of(request) == 0) --request;
+    attention_walk walk;
+    walk.start(begin, end, request, first[static_cast<std::size_t>(request)], leaves_of(request));
+    std::int64_t at = begin;
+    for (;; walk.next(c.heads_kv, leaves_of)) {
+      const attention_run& run = walk.run;
+      REQUIRE((run.count > 0 && run.begin + run.count <= run.leaves && run.head < c.heads_kv));
+      REQUIRE(at == first[static_cast<std::size_t>(run.request)] + run.head * run.leaves + run.begin);
+      for (std::int64_t i = 0; i < run.count; ++i) {
+        ++seen[static_cast<std::size_t>(at + i)];
+        if (run.is_first()) continue;
+        const std::int64_t place = places.leaf(block, i);
+        REQUIRE((place < (block + 1) * places.a_block && of_place[static_cast<std::size_t>(place)] == -1));
+        of_place[static_cast<std::size_t>(place)] = at + i;
+      }
+      whole += run.is_whole() ? 1 : 0;
+      at += run.count;
+      cuts.back() = make_attention_cut(run, end, total);
+      if (cuts.back().request >= 0) {
+        auto& folded = of_place[static_cast<std::size_t>(places.folded(block))];
+        REQUIRE(folded == -1);
+        folded = at - run.count;
+      }
+      if (!walk.more()) break;
+    }
+    REQUIRE(at == end);
+  }
+  REQUIRE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+  // Every item is whole in one block or folded from its first leaf to its last.
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const attention_cut& cut = cuts[static_cast<std::size_t>(block)];
+    if (cut.request < 0) continue;
+    ++whole;
+    const std::int64_t begin = first[static_cast<std::size_t>(cut.request)] + cut.head * leaves_of(cut.request);
+    REQUIRE(of_place[static_cast<std::size_t>(places.folded(block))] == begin);
+    REQUIRE(cut.first == begin + cut.count);
+    for (std::int64_t leaf = cut.first; leaf < begin + leaves_of(cut.request); ++leaf) {
+      const std::int64_t owner = shares.block_of(leaf);
+      REQUIRE(of_place[static_cast<std::size_t>(places.leaf(owner, leaf - shares.begin(owner)))] == leaf);
+    }
+  }
+  std::int64_t items = 0;
+  for (const std::int64_t n : leaves) items += n > 0 ? c.heads_kv : 0;
+  REQUIRE(whole == items);
+}
+
 }  // namespace
+
+TEST_CASE("attention: every leaf is dealt to one block, and found again", "[schedule][attention]") {
+  test::generator g(2);
+  for (int i = 0; i < 400; ++i) {
+    split_case c;
+    c.group = g.between(1, 8);
+    c.heads_kv = g.between(1, 8);
+    c.window = g.chance(30) ? g.between(1, 3000) : 0;
+    c.causal = g.chance(80);
+    c.q_start = {0};
+    const std::int64_t requests = g.between(1, 60);
+    for (std::int64_t r = 0; r < requests; ++r) {
+      const std::int64_t len = g.chance(20) ? 0 : g.chance(70) ? g.between(1, 1200) : g.between(1, 70000);
+      c.len.push_back(static_cast<std::int32_t>(len));
+      c.q_start.push_back(c.q_start.back() + static_cast<std::int32_t>(g.chance(15) ? 0 : g.between(1, 8)));
+    }
+    for (const std::int64_t blocks : {1, 2, 7, 66, 131, 132, 263, 264}) check_split(c, blocks);
+  }
+}
 
 TEST_CASE("attention: every row and head has one place in the grid", "[schedule][attention]") {
   test::generator g(1);
@@ -117,10 +231,19 @@ TEST_CASE("attention: rows that q_start puts outside the batch have no place", "
 TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
-  CHECK(bi::schedule::to_string(decode) == "attention_schedule{row_warps=1, one_tile_each=1, blocks=2048}");
+  CHECK(bi::schedule::to_string(decode) ==
+        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
-  CHECK(bi::schedule::to_string(prefill) == "attention_schedule{row_warps=4, one_tile_each=0, blocks=4112}");
+  CHECK(bi::schedule::to_string(prefill) ==
+        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
+  CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, blocks=264}");
+  CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
+  CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 264);
+  CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 264);
+  CHECK(pick_attention_schedule(4, 64, 16, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::split);
+  CHECK(pick_attention_schedule(4, 64, 17, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::mma);
 }

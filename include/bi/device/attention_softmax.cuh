@@ -113,5 +113,25 @@ BI_D void attention_close_leaf(attention_state<Blocks>& x, float* o, std::int32_
   }
 }
 
+// Closes a leaf that somebody else folds: store(h, m, l, o) is given the partial result of row h, o(2 j + e) of column
+// 8 j + 2 t + e, or anything if the row sees none of the leaf. Called by the whole warp.
+template <class Contract, int Blocks, class Store>
+BI_D void attention_give_leaf(attention_state<Blocks>& x, int lane, const Store& store) {
+  const int quad = lane & ~3;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float l[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) l[i] = __shfl_sync(full_warp, x.leaf_l[h], quad + i);
+    const float m = x.leaf_m[h];
+    store(h, m, Contract::close(m, l[0], l[1], l[2], l[3]),
+          [&](int i) { return Contract::close_o(m, x.leaf_o[i / 2][2 * h + i % 2]); });
+#pragma unroll
+    for (int i = 0; i < 2 * Blocks; ++i) x.leaf_o[i / 2][2 * h + i % 2] = 0.0f;
+    x.leaf_m[h] = neg_inf_f32();
+    x.leaf_l[h] = 0.0f;
+  }
+}
+
 }  // namespace device
 BI_NAMESPACE_END

@@ -96,10 +96,11 @@ BI_D void attention_pack_weights(std::uint32_t (&p)[key_tile / 16][4], const flo
 }
 
 // o += P V for the rows h with sees[h], the k16 steps of the tile's keys ascending; the others keep their bits.
-// Select = false: all rows see keys of the tile. v: the part of the tile with the first of o's columns.
+// Select = false: all rows see keys of the tile. v: the part of the tile with the first of o's columns, which is the first
+// of block `first` of the part's 8.
 template <bool Select, int Blocks, class T>
 BI_D void attention_add_values(float (&o)[Blocks][4], const std::uint32_t (&p)[key_tile / 16][4], T* v,
-                               const bool (&sees)[2], int lane) {
+                               const bool (&sees)[2], int lane, int first = 0) {
 #pragma unroll
   for (int j = 0; j < Blocks; j += 2) {
     float acc[2][4];
@@ -108,7 +109,7 @@ BI_D void attention_add_values(float (&o)[Blocks][4], const std::uint32_t (&p)[k
 #pragma unroll
     for (int step = 0; step < key_tile / 16; ++step) {
       std::uint32_t b[2][2];
-      load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (j % 8), step, lane);
+      load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (first + j % 8), step, lane);
       mma_m16n8k16<T>(acc[0], p[step], b[0]);
       mma_m16n8k16<T>(acc[1], p[step], b[1]);
     }
@@ -123,7 +124,7 @@ BI_D void attention_add_values(float (&o)[Blocks][4], const std::uint32_t (&p)[k
 // For tiles where such a key's V is Inf or NaN, of which even a weight of 0 makes NaN.
 template <int Blocks, class T>
 BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t (&p)[key_tile / 16][4], T* v,
-                                      const int (&begin)[2], const int (&end)[2], int lane) {
+                                      const int (&begin)[2], const int (&end)[2], int lane, int first_block = 0) {
 #pragma unroll 1
   for (int row = 0; row < 16; ++row) {
     const int owner = row % 8 * 4;
@@ -145,7 +146,7 @@ BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t
 #pragma unroll
       for (int step = 0; step < key_tile / 16; ++step) {
         std::uint32_t b[2][2];
-        load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (j % 8), step, lane);
+        load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (first_block + j % 8), step, lane);
 #pragma unroll
         for (int i = 0; i < 4; ++i) b[i / 2][i % 2] &= mask[2 * step + i % 2];
         mma_m16n8k16<T>(acc[0], p[step], b[0]);
@@ -159,9 +160,10 @@ BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t
   }
 }
 
-// Bit j: key j of the tile has an Inf or NaN among the `columns` values from the part v on. The same in all lanes.
+// Bit j: key j of the tile has an Inf or NaN among the `columns` values from block `first` of the part v on. The same in all
+// lanes.
 template <int Columns, class T>
-BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane) {
+BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane, int first = 0) {
   constexpr std::uint32_t exponent = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
   constexpr std::uint32_t exponents = exponent | exponent << 16, carry = 0x80008000u - exponents;
   std::uint64_t keys = 0;
@@ -170,7 +172,8 @@ BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane) {
     std::uint32_t found = 0;
 #pragma unroll 4
     for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
-      const T* at = tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, chunk % row_chunks);
+      const T* at =
+          tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks);
       T x[vector_size];
       load_vector(at, vector_size, true, x);
 #pragma unroll

@@ -11,28 +11,42 @@
 BI_NAMESPACE_BEGIN
 namespace schedule {
 
+enum class attention_kernel : std::uint8_t {
+  mma,    // bi/kernel/attention_mma.cuh: every shape, alignment and architecture from sm_80
+  split,  // bi/kernel/attention_split.cuh: requests of one tile of rows, sm_90; needs the workspace
+};
+
 // How the rows of attention are spread over the GPU. No field changes a bit.
 struct attention_schedule {
   int row_warps = 4;           // groups of 16 packed rows in a thread block: 1 or, at head_dim 256, 2, else 4
   bool one_tile_each = false;  // a tile holds all rows of a request and KV head
-  std::int64_t blocks = 0;     // thread blocks; tiles are dealt out round after round
+  std::int64_t blocks = 0;  // thread blocks; mma: tiles are dealt out round after round, split: leaves in equal shares
+  attention_kernel kernel = attention_kernel::mma;
+  int stages = 0;  // split: tiles of the ring in shared memory, 2..8; 0: as many as fit
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
-    return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks;
+    return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
+           a.kernel == b.kernel && a.stages == b.stages;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const attention_schedule& s) {
-  char text[128];
-  std::snprintf(text, sizeof text, "attention_schedule{row_warps=%d, one_tile_each=%d, blocks=%lld}", s.row_warps,
-                s.one_tile_each ? 1 : 0, static_cast<long long>(s.blocks));
+  char text[160];
+  std::snprintf(text, sizeof text, "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, blocks=%lld}",
+                s.kernel == attention_kernel::mma ? "mma" : "split", s.row_warps, s.one_tile_each ? 1 : 0, s.stages,
+                static_cast<long long>(s.blocks));
   return text;
 }
 
-// The generic mma.sync schedule: every shape, alignment and architecture from sm_80. `group`: query heads of a KV head.
+// The split schedule never has more blocks than this, on any device: the workspace is sized without one.
+inline constexpr std::int64_t attention_split_most_blocks = 264;
+
+// `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
+// code here, or no workspace. `leaves`: of one view, at most.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
-                                                     std::int64_t group, std::int64_t heads_kv, int most_row_warps) {
+                                                     std::int64_t group, std::int64_t heads_kv, int most_row_warps,
+                                                     std::int64_t split_blocks = 0, std::int64_t leaves = 1) {
   attention_schedule s;
   const std::int64_t packed = max_q_len * group;  // of a request, at most
   s.row_warps = packed <= 16 ? 1 : most_row_warps;
@@ -41,7 +55,47 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   const std::int64_t items = (s.one_tile_each ? requests : rows * group / tile_rows + requests) * heads_kv;
   constexpr std::int64_t most = std::int64_t{1} << 30;  // below the limit of gridDim.x
   s.blocks = items < most ? items : most;
+  if (!s.one_tile_each || split_blocks < 1) return s;
+  s.kernel = attention_kernel::split;
+  const std::int64_t limit = split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks;
+  s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;
   return s;
+}
+
+// Where the split schedule's partial results lie in the workspace: a record of each block, then the places.
+struct attention_split_space {
+  std::int64_t places_a_block = 0;
+  std::int64_t records = 0;  // bytes, before the first place
+  std::int64_t ml = 0;       // bytes, before the rows themselves
+  std::int64_t bytes = 0;
+};
+
+// `most_leaves`: of one item; `most_total`: of a call, all heads together; `rows`: packed, of an item.
+constexpr attention_split_space attention_split_carve(std::int64_t blocks, std::int64_t most_leaves,
+                                                      std::int64_t most_total, std::int64_t rows, std::int64_t head_dim,
+                                                      std::int64_t record_bytes) {
+  const auto aligned = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
+  attention_split_space s;
+  // A block folds one item's first leaves, and leaves apart at most its share of an item that began before.
+  const std::int64_t share = most_total / blocks + (most_total % blocks != 0 ? 1 : 0);
+  const std::int64_t apart = share < most_leaves - 1 ? share : most_leaves - 1;
+  s.places_a_block = 1 + (apart > 1 ? apart : 1);
+  const std::int64_t places = blocks * s.places_a_block;
+  s.records = aligned(blocks * record_bytes);
+  s.ml = aligned(places * rows * 8);
+  s.bytes = s.records + s.ml + places * rows * head_dim * 4;
+  return s;
+}
+
+// Enough for every number of blocks up to attention_split_most_blocks.
+constexpr std::int64_t attention_split_bytes(std::int64_t most_leaves, std::int64_t most_total, std::int64_t rows,
+                                             std::int64_t head_dim, std::int64_t record_bytes) {
+  constexpr std::int64_t blocks = attention_split_most_blocks;
+  const std::int64_t apart = most_leaves - 1 > 1 ? most_leaves - 1 : 1;
+  // blocks * (1 + ceil(total / blocks)) is no more than this, and grows with blocks where `apart` decides.
+  const std::int64_t by_total = most_total + 2 * blocks, by_item = blocks * (1 + apart);
+  const std::int64_t places = by_total < by_item ? by_total : by_item;
+  return blocks * record_bytes + places * rows * (head_dim * 4 + 8) + 2 * 256;
 }
 
 }  // namespace schedule

@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/device/attention_rows.cuh"
+
+// How the leaves of short requests are dealt out. An item is a request and a KV head; its packed rows fit one tile. The
+// list of all items' leaves, requests first, then heads, then leaves, is cut into equal shares of consecutive leaves, one a
+// thread block. Only lengths decide, so every block finds its share by itself, and a replayed graph follows the lengths.
+//
+// A share may begin and end inside an item. Leaves fold from left to right, so a block that has an item's first leaves
+// folds them into one partial result; the leaves of an item that began in an earlier share stay apart, a partial each.
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+// The packed rows of a request, all of them in one tile; none if there are none.
+BI_HD constexpr attention_row_tile attention_request_rows(const attention_batch& b, std::int64_t request) {
+  attention_row_tile t;
+  t.request = request;
+  t.first_row = b.first(request);
+  t.q_len = b.first(request + 1) - t.first_row;
+  t.group = static_cast<std::uint32_t>(b.group);
+  if (t.first_row < 0) return t;
+  const std::int64_t in_arrays = t.q_len < b.rows - t.first_row ? t.q_len : b.rows - t.first_row;
+  if (in_arrays <= 0) return t;
+  t.rows = in_arrays < b.tile_rows && in_arrays * b.group < b.tile_rows ? static_cast<std::int32_t>(in_arrays * b.group)
+                                                                        : b.tile_rows;
+  return t;
+}
+
+// What an item's rows see together, and its leaves. An item with rows counts at least one leaf: somebody has to write the
+// results of rows that see nothing.
+struct attention_item {
+  std::int32_t lo = 0, see = 0;  // no row sees an index outside; neither end decreases from row to row
+  std::int64_t first_leaf = 0;
+  std::int64_t leaves = 0;  // 0: no rows
+};
+
+template <class Contract>
+BI_HD attention_item make_attention_item(const attention_row_tile& rows, std::int64_t len, bool causal,
+                                         std::int64_t window) {
+  attention_item item;
+  if (rows.rows == 0) return item;
+  if (len < 0) len = 0;
+  item.lo = static_cast<std::int32_t>(Contract::visible(causal, len, rows.q_len, 0, window).lo);
+  item.see =
+      static_cast<std::int32_t>(Contract::visible(causal, len, rows.q_len, rows.token(rows.rows - 1), window).see);
+  item.first_leaf = Contract::first_leaf(item.lo);
+  item.leaves = item.lo < item.see ? Contract::end_leaf(item.see) - item.first_leaf : 1;
+  return item;
+}
+
+// The shares of `total` leaves: block b has [begin(b), begin(b + 1)). With fewer leaves than blocks the first blocks have one
+// each: neighbours run on different processors.
+struct attention_shares {
+  std::int64_t total, blocks;
+
+  BI_HD constexpr std::int64_t begin(std::int64_t block) const {
+    const std::int64_t each = total / blocks, more = total % blocks;
+    return block * each + (block < more ? block : more);
+  }
+  // Whose share has leaf i.
+  BI_HD constexpr std::int64_t block_of(std::int64_t i) const {
+    const std::int64_t each = total / blocks, more = total % blocks;
+    return i < more * (each + 1) ? i / (each + 1) : more + (i - more * (each + 1)) / each;
+  }
+};
+
+// Where a block leaves partial results: place 0 is for the item that its share ends in, the others for single leaves of the
+// item that it begins in.
+struct attention_places {
+  std::int64_t a_block;  // places a block has
+
+  BI_HD constexpr std::int64_t folded(std::int64_t block) const { return block * a_block; }
+  BI_HD constexpr std::int64_t leaf(std::int64_t block, std::int64_t i) const {
+    // Only lengths over the limits ask for more places than there are; they share the last.
+    return block * a_block + (i + 1 < a_block ? i + 1 : a_block - 1);
+  }
+};
+
+// Consecutive leaves of one item in one share.
+struct attention_run {
+  std::int64_t request = 0, head = 0;
+  std::int64_t begin = 0, count = 0;  // of the item's leaves
+  std::int64_t leaves = 0;            // the item's
+
+  BI_HD constexpr bool is_whole() const { return count == leaves; }
+  BI_HD constexpr bool is_first() const { return begin == 0; }
+};
+
+// Walks a share. `leaves_of(request)` is how many leaves each of a request's items has.
+struct attention_walk {
+  std::int64_t left = 0;  // leaves of the share after the current run
+  attention_run run;
+
+  // At leaf i of the list, which lies in `request`, whose first item's leaves begin at `first`.
+  BI_HD constexpr void start(std::int64_t i, std::int64_t end, std::int64_t request, std::int64_t first,
+                             std::int64_t leaves) {
+    run.request = request;
+    run.leaves = leaves;
+    run.head = (i - first) / leaves;
+    run.begin = (i - first) % leaves;
+    take(end - i);
+  }
+  BI_HD constexpr bool more() const { return left > 0; }
+  template <class LeavesOf>
+  BI_HD constexpr void next(std::int64_t heads, const LeavesOf& leaves_of) {
+    if (++run.head == heads) {
+      run.head = 0;
+      do run.leaves = leaves_of(++run.request);
+      while (run.leaves == 0);
+    }
+    run.begin = 0;
+    take(left);
+  }
+
+ private:
+  BI_HD constexpr void take(std::int64_t most) {
+    run.count = run.leaves - run.begin < most ? run.leaves - run.begin : most;
+    left = most - run.count;
+  }
+};
+
+// What a block says of its share's last item if it began there and goes on in others' shares.
+struct attention_cut {
+  std::int64_t request;  // -1: there is no such item
+  std::int64_t head;
+  std::int64_t first;  // leaf of the list: the item's first that this block doesn't have
+  std::int64_t count;  // leaves of the item in this block, folded into one
+  std::int64_t total;  // leaves of the list
+};
+
+BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std::int64_t end, std::int64_t total) {
+  const bool cut = last.is_first() && !last.is_whole() && last.count > 0;
+  return {cut ? last.request : -1, last.head, end, last.count, total};
+}
+
+}  // namespace device
+BI_NAMESPACE_END
