@@ -1,0 +1,261 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+// Times decode attention: a query token a request, bf16, head_dim 128, pages of 16 tokens in random order. bi has a
+// workspace, bi_generic has none and walks each view in one thread block. Both of a point are measured together, replay by
+// replay in turn, when the first of them is asked for; their outputs must be equal bit by bit.
+#include "bi/attention.hpp"
+
+#include <benchmark/benchmark.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <iterator>
+#include <map>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../gemm/data.hpp"
+#include "../gemm/owned.hpp"
+#include "../gemm/timing.hpp"
+#include "peers.hpp"
+
+namespace {
+
+using bench::buffer;
+using bi::bf16;
+using attention = bi::attention<bf16, 128>;
+
+constexpr std::int64_t head_dim = 128, page_size = 16;
+constexpr int rounds = 7;
+constexpr std::array<const char*, 2> names = {"bi", "bi_generic"};
+
+struct result {
+  double us = 0.0;
+  std::string error;
+};
+using results = std::array<result, 2>;
+
+void require(const bi::status& st) {
+  if (!st) throw std::runtime_error(bi::describe(st));
+}
+
+std::vector<std::int32_t> lengths(const bench::peer_time& point) {
+  std::vector<std::int32_t> len(static_cast<std::size_t>(point.batch), static_cast<std::int32_t>(point.tokens));
+  std::mt19937 random(1);
+  if (point.tokens == bench::skew) {
+    std::fill(len.begin(), len.end(), 1024);
+    len[len.size() / 2] = 65536;
+  } else if (point.tokens == bench::mix) {
+    for (std::size_t i = 0; i < len.size(); ++i) {
+      const double part = (static_cast<double>(i) + 0.5) / static_cast<double>(len.size());
+      len[i] = static_cast<std::int32_t>(512.0 * std::exp2(5.0 * part));
+    }
+    std::shuffle(len.begin(), len.end(), random);
+  }
+  return len;
+}
+
+double kv_bytes(const bench::peer_time& point) {
+  double tokens = 0;
+  for (const std::int32_t n : lengths(point)) tokens += n;
+  return tokens * static_cast<double>(point.heads_kv * head_dim) * 2 * sizeof(bf16);
+}
+
+template <class T>
+void upload(const buffer<T>& to, const std::vector<T>& from) {
+  BENCH_REQUIRE(cudaMemcpy(to.get(), from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice));
+}
+
+results measure(const bench::peer_time& point) {
+  const std::vector<std::int32_t> len = lengths(point);
+  std::int64_t pages_each = 0, longest = 0, tokens = 0;
+  for (const std::int32_t n : len) {
+    pages_each += (n + page_size - 1) / page_size;
+    longest = std::max<std::int64_t>(longest, n);
+    tokens += n;
+  }
+  // Equal batches with pages of their own take turns, so that none is in the L2 cache when its turn comes.
+  const double bytes = kv_bytes(point);
+  const std::int64_t copies = bytes > 4e8 ? 1 : static_cast<std::int64_t>(4e8 / bytes) + 1;
+  const std::int64_t pages = copies * pages_each, row_stride = (longest + page_size - 1) / page_size;
+  std::vector<std::int32_t> order(static_cast<std::size_t>(pages));
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
+  std::shuffle(order.begin(), order.end(), std::mt19937(2));
+  std::vector<std::int32_t> table(static_cast<std::size_t>(copies * point.batch * row_stride), -1);
+  std::size_t next = 0;
+  for (std::int64_t row = 0; row < copies * point.batch; ++row) {
+    const std::int64_t used = (len[static_cast<std::size_t>(row % point.batch)] + page_size - 1) / page_size;
+    for (std::int64_t i = 0; i < used; ++i) table[static_cast<std::size_t>(row * row_stride + i)] = order[next++];
+  }
+
+  const bench::owned_stream stream;
+  const std::int64_t cache = pages * page_size * point.heads_kv * head_dim;
+  const std::int64_t outputs = point.batch * point.heads_q * head_dim;
+  const buffer<bf16> q(outputs), k(cache), v(cache), out(outputs), expected(outputs);
+  const buffer<std::int32_t> d_len(point.batch), d_table(static_cast<std::int64_t>(table.size()));
+  const buffer<unsigned long long> differences(1);
+  bench::fill_normal(q.get(), outputs, 1, 1.0f, stream.get());
+  bench::fill_normal(k.get(), cache, 2, 1.0f, stream.get());
+  bench::fill_normal(v.get(), cache, 3, 1.0f, stream.get());
+  upload(d_len, len);
+  upload(d_table, table);
+  BENCH_REQUIRE(cudaDeviceSynchronize());
+
+  bi::attention_args<bf16> a;
+  a.q = q.get();
+  a.cache.k = k.get(), a.cache.v = v.get(), a.cache.num_pages = pages, a.cache.page_size = page_size;
+  a.cache.heads = point.heads_kv, a.cache.head_dim = head_dim;
+  a.len = d_len.get();
+  a.requests = a.rows = point.batch;
+  a.scale = 0.08838834764f;
+  a.limits = {point.batch, point.batch, 1, longest, point.heads_q, point.heads_kv, head_dim, tokens};
+  a.out = out.get();
+  const std::size_t workspace_bytes = attention::workspace_bytes(a.limits);
+  const buffer<unsigned char> memory(static_cast<std::int64_t>(workspace_bytes));
+  const std::array<bi::workspace, 2> workspaces = {bi::workspace{memory.get(), workspace_bytes}, bi::workspace{}};
+
+  const std::int64_t launches = std::max(copies, static_cast<std::int64_t>(200.0 / (bytes / 2.5e6 + 5.0)) + 1);
+  std::vector<bench::graph> graphs;
+  for (const bi::workspace& ws : workspaces) {
+    const auto launch = [&](std::int64_t turn) {
+      a.view = bi::page_table{d_table.get() + turn % copies * point.batch * row_stride, row_stride};
+      require(attention::launch(a, ws, stream.get()));
+    };
+    launch(0);  // loads the kernels, which a capture doesn't allow everywhere
+    graphs.emplace_back(stream.get(), [&] {
+      for (std::int64_t turn = 0; turn < launches; ++turn) launch(turn);
+    });
+  }
+  const auto output_bytes = static_cast<std::size_t>(outputs) * sizeof(bf16);
+  graphs[1].replay(stream.get());
+  BENCH_REQUIRE(cudaMemcpyAsync(expected.get(), out.get(), output_bytes, cudaMemcpyDeviceToDevice, stream.get()));
+  BENCH_REQUIRE(cudaMemsetAsync(out.get(), 0x7f, output_bytes, stream.get()));
+  graphs[0].replay(stream.get());
+  BENCH_REQUIRE(cudaMemsetAsync(differences.get(), 0, sizeof(unsigned long long), stream.get()));
+  bench::count_differences<bf16>(out.get(), expected.get(), outputs, differences.get(), stream.get());
+  unsigned long long wrong = 0;
+  BENCH_REQUIRE(cudaMemcpyAsync(&wrong, differences.get(), sizeof wrong, cudaMemcpyDeviceToHost, stream.get()));
+  BENCH_REQUIRE(cudaStreamSynchronize(stream.get()));
+
+  results r;
+  const std::vector<double> medians = bench::median_us(stream.get(), {&graphs[0], &graphs[1]}, rounds);
+  for (std::size_t i = 0; i < r.size(); ++i) r[i].us = medians[i] / static_cast<double>(launches);
+  if (wrong != 0) r[0].error = std::to_string(wrong) + " outputs differ from the generic kernel's";
+  return r;
+}
+
+class measurements {
+ public:
+  void report(benchmark::State& state, std::size_t index, std::size_t implementation) {
+    const bench::peer_time& point = bench::peer_times[index];
+    auto found = points_.find(index);
+    if (found == points_.end()) {
+      results r;
+      try {
+        r = measure(point);
+      } catch (const std::exception& e) {
+        for (result& each : r) each.error = e.what();
+      }
+      found = points_.emplace(index, r).first;
+    }
+    const result& mine = found->second[implementation];
+    if (!mine.error.empty()) {
+      failed_ = true;
+      state.SkipWithError(mine.error.c_str());
+      return;
+    }
+    for (auto _ : state) state.SetIterationTime(mine.us * 1e-6);
+    state.counters["GB/s"] = kv_bytes(point) / mine.us * 1e-3;
+    state.counters["ratio"] = point.fastest / mine.us;
+    state.counters["ratio_invariant"] = point.invariant / mine.us;
+  }
+  bool failed() const { return failed_; }
+
+ private:
+  std::map<std::size_t, results> points_;
+  bool failed_ = false;
+};
+
+constexpr const char* usage =
+    "bench_attention [--commit TEXT] [options of Google Benchmark]\n"
+    "Benchmarks are called decode/IMPLEMENTATION/HEADS_Q/HEADS_KV/BATCH/TOKENS/iterations:1/manual_time; TOKENS is a\n"
+    "number, mix or skew. Implementations: bi, bi_generic. GB/s: of K and V. ratio, ratio_invariant: FlashInfer's time\n"
+    "as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest batch-invariant form, over this one's.\n";
+
+std::string parse_commit(int argc, char** argv) {
+  std::string commit = "unknown";
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name.rfind("--commit=", 0) == 0) {
+      commit = name.substr(9);
+    } else if (name == "--commit" && i + 1 < argc) {
+      commit = argv[++i];
+    } else {
+      throw std::invalid_argument("unknown option " + name);
+    }
+  }
+  return commit;
+}
+
+void add_context(const std::string& commit) {
+  cudaDeviceProp properties = {};
+  int device = 0;
+  BENCH_REQUIRE(cudaGetDevice(&device));
+  BENCH_REQUIRE(cudaGetDeviceProperties(&properties, device));
+  benchmark::AddCustomContext("commit", commit);
+  benchmark::AddCustomContext("gpu", properties.name);
+  benchmark::AddCustomContext("sm_count", std::to_string(properties.multiProcessorCount));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool list = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--help" || argument == "-h") {
+      std::fputs(usage, stdout);
+      return 0;
+    }
+    list = list || argument.starts_with("--benchmark_list_tests");
+  }
+  try {
+    benchmark::Initialize(&argc, argv);
+    const std::string commit = parse_commit(argc, argv);
+    if (!list) add_context(commit);
+    measurements all;
+    for (std::size_t index = 0; index < std::size(bench::peer_times); ++index) {
+      const bench::peer_time& p = bench::peer_times[index];
+      const std::string tokens = p.tokens == bench::mix    ? "mix"
+                                 : p.tokens == bench::skew ? "skew"
+                                                           : std::to_string(p.tokens);
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        const std::string name = std::string("decode/") + names[i] + "/" + std::to_string(p.heads_q) + "/" +
+                                 std::to_string(p.heads_kv) + "/" + std::to_string(p.batch) + "/" + tokens;
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [&all, index, i](benchmark::State& state) { all.report(state, index, i); })
+            ->UseManualTime()
+            ->Iterations(1)
+            ->Unit(benchmark::kMicrosecond);
+      }
+    }
+    const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
+    benchmark::Shutdown();
+    return matched == 0 || all.failed() ? 1 : 0;
+  } catch (const std::invalid_argument& e) {
+    std::fprintf(stderr, "bench_attention: %s (--help lists the options)\n", e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "bench_attention: %s\n", e.what());
+    return 1;
+  }
+}
