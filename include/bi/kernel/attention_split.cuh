@@ -104,7 +104,7 @@ class attention_split_rows {
       if constexpr (RowWarps == 1) {
         device::attention_close_leaf<Contract, 1>(state_, o_, leaf, lane);
       } else {
-        device::attention_close_leaf<Contract, shape::compute_threads>(state_, shared_o_, leaf, lane);
+        device::attention_close_leaf<Contract, shape::compute_threads>(state_, shared_o_ + at.thread, leaf, lane);
       }
     } else {
       const std::int64_t leaf = t / leaf_tiles - r.first_tile / leaf_tiles;
