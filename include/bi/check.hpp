@@ -106,7 +106,8 @@ class checker {
 };
 
 // Bytes from the first to one past the last element of `count` items of `width` elements, `stride` apart.
-inline std::int64_t span_bytes(std::int64_t count, std::int64_t stride, std::int64_t width, std::int64_t element_bytes) {
+inline std::int64_t span_bytes(std::int64_t count, std::int64_t stride, std::int64_t width,
+                               std::int64_t element_bytes) {
   if (count <= 0 || width <= 0) return 0;
   return ((count - 1) * (stride == 0 ? width : stride) + width) * element_bytes;
 }

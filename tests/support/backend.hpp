@@ -93,10 +93,10 @@ std::uint64_t digest_of(const std::vector<T>& v, std::uint64_t seed = 0) {
 
 // One line of a golden file.
 struct golden_entry {
-  std::string name;           // "rms_norm/rms_norm_draft/bf16/rows=7,cols=1000/hostile"
+  std::string name;            // "rms_norm/rms_norm_draft/bf16/rows=7,cols=1000/hostile"
   std::uint64_t contract = 0;  // its id
-  std::uint64_t digest = 0;   // of the output bytes
-  std::int64_t outputs = 0;   // elements under the digest
+  std::uint64_t digest = 0;    // of the output bytes
+  std::int64_t outputs = 0;    // elements under the digest
 };
 
 }  // namespace test

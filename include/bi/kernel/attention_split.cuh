@@ -191,6 +191,7 @@ enum attention_split_order : std::int32_t { attention_split_wait, attention_spli
 // All threads meet here once an iteration.
 template <int Threads>
 BI_D void attention_split_meet() {
+  __syncwarp();  // the barrier counts whole warps
   device::named_barrier(1, Threads);
 }
 

@@ -35,7 +35,7 @@ BI_D Out gemm_finish_value(const gemm_finish_params<T, Out>& p, std::int64_t row
   }
   const float acc = contract::combine_slices(root, p.ranks);
   return contract::gemm_epilogue<Out>(acc, p.alpha, Epilogue::has_bias ? p.bias + col : nullptr,
-                                                Epilogue::has_residual ? p.residual + row * p.ldr + col : nullptr);
+                                      Epilogue::has_residual ? p.residual + row * p.ldr + col : nullptr);
 }
 
 inline constexpr int gemm_finish_threads = 256;

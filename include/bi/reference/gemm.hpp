@@ -28,9 +28,8 @@ void write_outputs(const float* root, std::int64_t first, int columns, float alp
   Out gate{};
   for (int j = 0; j < columns; ++j) {
     const std::int64_t column = first + j;
-    const Out value =
-        contract::gemm_epilogue<Out>(root[j], alpha, Epilogue::has_bias ? bias + column : nullptr,
-                                               Epilogue::has_residual ? residual + column : nullptr);
+    const Out value = contract::gemm_epilogue<Out>(root[j], alpha, Epilogue::has_bias ? bias + column : nullptr,
+                                                   Epilogue::has_residual ? residual + column : nullptr);
     if constexpr (!Epilogue::has_gate) {
       d[column] = value;
     } else if (j % 2 == 0) {
