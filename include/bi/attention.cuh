@@ -7,6 +7,7 @@
 
 #include "bi/attention.hpp"
 #include "bi/kernel/attention_fold.cuh"
+#include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
 #include "bi/runtime.hpp"
@@ -114,28 +115,37 @@ attention_split_limits split_limits(const attention_limits& l) {
   return s;
 }
 
-// Of a ring that leaves room for as many thread blocks of an SM as the kernel wants; less than 2: there is no room.
-template <class T, int HeadDim, int RowWarps>
+// Whether attention_leaves.cuh has a kernel for requests of at most 16 packed rows.
+template <int HeadDim>
+inline constexpr bool has_leaves_kernel = HeadDim <= 128;
+
+// Tiles of the longest ring of attention_split.cuh; less than 2: there is no room.
+template <class T, int HeadDim>
 constexpr int most_split_stages(std::int64_t shared_limit) {
-  constexpr int residents = kernel::attention_split_shape<HeadDim, RowWarps>::residents;
-  const std::int64_t of_two = 112 * 1024;
-  const std::int64_t limit = residents == 2 && of_two < shared_limit ? of_two : shared_limit;
   int stages = 0;
   while (stages < kernel::attention_split_max_stages &&
-         kernel::attention_split_bytes<T, HeadDim, RowWarps>(stages + 1) <= limit) {
+         kernel::attention_split_bytes<T, HeadDim, most_row_warps<HeadDim>>(stages + 1) <= shared_limit) {
     ++stages;
   }
   return stages;
+}
+// Slots of each of the two rings of attention_leaves.cuh.
+template <class Contract, int HeadDim>
+constexpr int most_leaves_slots(std::int64_t shared_limit) {
+  int slots = 0;
+  while (slots < kernel::attention_leaves_most_slots &&
+         kernel::attention_leaves_bytes<Contract, HeadDim>(slots + 1) <= shared_limit) {
+    ++slots;
+  }
+  return slots;
 }
 
 // H100's; what is picked runs on devices that have no less.
 inline constexpr std::int64_t split_shared_limit = 227 * 1024;
 
-template <class Contract, int HeadDim, int RowWarps, class T>
+template <class Contract, int HeadDim, class T>
 status attention_split(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
                        cuda_stream stream) {
-  static_assert(schedule::attention_split_most_blocks <= kernel::attention_fold_max_blocks, "a bit for each block");
-  using shape = kernel::attention_split_shape<HeadDim, RowWarps>;
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
   const schedule::attention_split_space space =
       schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
@@ -149,21 +159,45 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
   p.partials.rows = l.rows;
-  p.stages = s.stages != 0 ? s.stages : most_split_stages<T, HeadDim, RowWarps>(split_shared_limit);
   launch_shape grid;
   grid.grid.x = static_cast<unsigned>(s.blocks);
-  grid.block.x = shape::threads;
-  grid.shared_bytes = static_cast<std::size_t>(kernel::attention_split_bytes<T, HeadDim, RowWarps>(p.stages));
-  const status st =
-      launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, RowWarps>, grid, p, stream);
+  status st;
+  bool launched = false;
+  if constexpr (has_leaves_kernel<HeadDim>) {
+    if (s.row_warps == 1) {
+      constexpr int least = kernel::attention_leaves_least_slots;
+      constexpr int most = most_leaves_slots<Contract, HeadDim>(split_shared_limit);
+      static_assert(most >= least, "a leaf fits the rings");
+      p.stages = s.stages != 0 ? s.stages : most;
+      checker c("attention");
+      c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most, "what the leaves' rings can have");
+      if (!c.ok()) return c.result();
+      grid.block.x = kernel::attention_leaves_shape<HeadDim>::threads;
+      grid.shared_bytes = static_cast<std::size_t>(kernel::attention_leaves_bytes<Contract, HeadDim>(p.stages));
+      grid.programmatic = true;
+      st = launch("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, grid, p, stream);
+      launched = true;
+    }
+  }
+  if (!launched) {
+    constexpr int row_warps = most_row_warps<HeadDim>;
+    constexpr int most = most_split_stages<T, HeadDim>(split_shared_limit);
+    p.stages = s.stages != 0 ? s.stages : most;
+    checker c("attention");
+    c.supported("schedule.stages", p.stages, 2 <= p.stages && p.stages <= most, "what the ring can have");
+    if (!c.ok()) return c.result();
+    grid.block.x = kernel::attention_split_shape<HeadDim, row_warps>::threads;
+    grid.shared_bytes = static_cast<std::size_t>(kernel::attention_split_bytes<T, HeadDim, row_warps>(p.stages));
+    st = launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, row_warps>, grid, p, stream);
+  }
   if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
 
   const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};
-  constexpr std::int64_t warps = kernel::attention_fold_threads / 32;
-  const std::int64_t units = s.blocks * l.rows * (HeadDim / 32), most = schedule::attention_split_most_blocks;
+  const std::int64_t rows = s.blocks * l.rows, most = 8 * schedule::attention_split_most_blocks;
   launch_shape after;
-  after.grid.x = static_cast<unsigned>((units + warps - 1) / warps < most ? (units + warps - 1) / warps : most);
-  after.block.x = kernel::attention_fold_threads;
+  after.grid.x = static_cast<unsigned>(rows < most ? rows : most);
+  after.block.x = kernel::attention_fold_threads<HeadDim>;
+  after.shared_bytes = sizeof(kernel::attention_fold_memory<HeadDim>);
   after.programmatic = true;
   return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim>, after, fold, stream);
 }
@@ -176,8 +210,7 @@ status launch_attention(const attention_args<T>& a, const schedule::attention_sc
                         cuda_stream stream) {
   constexpr int most = most_row_warps<HeadDim>;
   if (s.kernel == schedule::attention_kernel::split) {
-    if (s.row_warps == 1) return attention_split<Contract, HeadDim, 1>(a, s, ws.data, stream);
-    return attention_split<Contract, HeadDim, most>(a, s, ws.data, stream);
+    return attention_split<Contract, HeadDim>(a, s, ws.data, stream);
   }
   kernel::attention_params<T> p = make_attention_params(a);
   p.batch.tile_rows = 16 * s.row_warps;
@@ -188,7 +221,7 @@ status launch_attention(const attention_args<T>& a, const schedule::attention_sc
 
 // The thread blocks that run at once under the split schedule; 0 if this program has no code for it that this device runs.
 template <class Contract, int HeadDim, class T>
-status find_split_blocks(bool many_rows, std::int64_t& blocks) {
+status find_split_blocks(std::int64_t& blocks) {
   blocks = 0;
   bool fits = false;
   if (const status st = has_shared_memory(split_shared_limit, fits); !st || !fits) return st;
@@ -200,9 +233,7 @@ status find_split_blocks(bool many_rows, std::int64_t& blocks) {
   int processors = 0;
   const status st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",
                                              cudaDevAttrMultiProcessorCount, processors);
-  const int residents = many_rows ? kernel::attention_split_shape<HeadDim, most_row_warps<HeadDim>>::residents
-                                  : kernel::attention_split_shape<HeadDim, 1>::residents;
-  blocks = std::int64_t{processors} * residents;
+  blocks = processors;  // the ring takes a whole one
   return st;
 }
 
@@ -238,7 +269,7 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   const std::int64_t group = a.limits.heads_q / a.limits.heads_kv, packed = a.limits.max_q_len * group;
   std::int64_t split_blocks = 0;
   if (has_workspace && packed <= 16 * row_warps) {
-    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(packed > 16, split_blocks);
+    const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(split_blocks);
     if (!st) return st;
   }
   const schedule::attention_schedule s =

@@ -315,6 +315,21 @@ TEST_CASE("attention: leaves dealt out in every grid", "[gpu][attention][schedul
   force_split<bf16, 128, cap>(1, 4, 0, causal, values::normal);
 }
 
+TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][attention][split]") {
+  attention_case c;
+  c.len = {700};
+  c.q_len = {1};
+  test::gpu_backend gpu;
+  const auto a = test::make_attention_args<bf16>(gpu, c, test::make_attention_data<bf16>(c, 41));
+  bi::schedule::attention_schedule s = {1, true, 2, bi::schedule::attention_kernel::split, 3};
+  // A leaf of four tiles doesn't fit three slots.
+  const bi::status st = test::launch_with(test::attention_op<bf16, 128>{}, a, s, gpu.stream());
+  CHECK(bi::describe(st).find("schedule.stages = 3") != std::string::npos);
+  const auto out = gpu.read(a.out);
+  CHECK(test::difference(out, test::poisoned<bf16>(static_cast<std::int64_t>(out.size()))) == "");
+  gpu.clear();
+}
+
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
   constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, row_stride = 320, num_pages = 1600;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;

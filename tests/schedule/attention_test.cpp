@@ -109,7 +109,7 @@ void check_split(const split_case& c, std::int64_t blocks) {
     most_leaves = std::max(most_leaves, item.leaves);
   }
   const auto leaves_of = [&](std::int64_t r) { return leaves[static_cast<std::size_t>(r)]; };
-  const attention_shares shares = {total, blocks};
+  const attention_shares shares(total, blocks);
   const auto space = bi::schedule::attention_split_carve(blocks, most_leaves, total, 4, 128, sizeof(attention_cut));
   REQUIRE(space.bytes <= static_cast<std::int64_t>(
                              bi::schedule::attention_split_bytes(most_leaves, total, 4, 128, sizeof(attention_cut))));

@@ -100,15 +100,20 @@ struct BI_TYPE attention_order {
   // of a row in the tensor core's accumulators, whether queries or keys are M, so the sum needs no exchange.
   BI_HD static constexpr int key(int i, int w, int h, int e) { return 16 * w + 8 * h + 2 * i + e; }
 
-  // p[4 w + 2 h + e] of one lane, unrounded.
+  // p[4 w + 2 h + e] of one lane, unrounded. half_lane_sum: of w = 0, 1 or w = 2, 3, which another thread may have.
+  struct BI_TYPE half_sum {
+    float e0, e1;
+  };
+  BI_HD static half_sum half_lane_sum(const float (&p)[8]) {
+    return {add_rn(add_rn(p[0], p[2]), add_rn(p[4], p[6])), add_rn(add_rn(p[1], p[3]), add_rn(p[5], p[7]))};
+  }
+  BI_HD static float lane_sum(const half_sum& low, const half_sum& high) {
+    return add_rn(add_rn(low.e0, high.e0), add_rn(low.e1, high.e1));
+  }
   BI_HD static float lane_sum(const float (&p)[16]) {
-    float v[2] = {0.0f, 0.0f};
-    for (int e = 0; e < 2; ++e) {
-      const float u0 = add_rn(p[e], p[2 + e]), u1 = add_rn(p[4 + e], p[6 + e]);
-      const float u2 = add_rn(p[8 + e], p[10 + e]), u3 = add_rn(p[12 + e], p[14 + e]);
-      v[e] = add_rn(add_rn(u0, u1), add_rn(u2, u3));
-    }
-    return add_rn(v[0], v[1]);
+    const float low[8] = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
+    const float high[8] = {p[8], p[9], p[10], p[11], p[12], p[13], p[14], p[15]};
+    return lane_sum(half_lane_sum(low), half_lane_sum(high));
   }
   BI_HD static float accumulate(float l, float rescale, float sum) { return fma_rn(l, rescale, sum); }
 

@@ -36,35 +36,57 @@ BI_D void attention_reset(attention_state<Blocks>& x) {
   for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = 0.0f;
 }
 
-// From a tile's scores to its weights, in place. Row h sees the tile's keys [begin[h], end[h]); Masked = false: all of
-// them. rescale[h] is for o: exactly 1 where the row's maximum stays, or the row sees nothing of the tile.
+// Whether a row that sees the tile's keys [begin, end) sees element i of the thread's lane; half: of a tile's four groups of
+// 16 keys, s has those from 2 * half on.
+template <class Contract>
+BI_D bool attention_sees_key(int i, int half, int begin, int end, int lane) {
+  const int key = Contract::key(lane % 4, i / 4, i / 2 % 2, i % 2) + half * 32;
+  return key >= begin && key < end;
+}
+
+// From products to scores, in place, and the exponent that they ask for: of row h and the keys of s, of which the row sees
+// the tile's [begin, end); Masked = false: all of them.
+template <class Contract, bool Masked, int Blocks>
+BI_D float attention_tile_max(float (&s)[Blocks][4], int h, const contract::attention_scale& scale, int begin, int end,
+                              int lane, int half = 0) {
+  float largest = neg_inf_f32();
+#pragma unroll
+  for (int i = 0; i < 2 * Blocks; ++i) {
+    float& score = s[i / 2][2 * h + i % 2];
+    score = Contract::score(score, scale);
+    if (!Masked || attention_sees_key<Contract>(i, half, begin, end, lane)) largest = max_nan(largest, score);
+  }
+  largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
+  largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
+  return Contract::tile_max(largest, scale.c);
+}
+
+// From row h's scores to its weights, in place; p: the same, in the order of the contract's lane.
+template <class Contract, bool Masked, int Blocks>
+BI_D void attention_tile_weights(float (&p)[2 * Blocks], float (&s)[Blocks][4], int h,
+                                 const contract::attention_scale& scale, float neg_base, int begin, int end, int lane,
+                                 int half = 0) {
+#pragma unroll
+  for (int i = 0; i < 2 * Blocks; ++i) {
+    float& weight = s[i / 2][2 * h + i % 2];
+    const bool visible = !Masked || attention_sees_key<Contract>(i, half, begin, end, lane);
+    p[i] = visible ? Contract::weight(weight, scale.c, neg_base) : 0.0f;
+    weight = p[i];
+  }
+}
+
+// Both, for a warp that has all tiles of a leaf. rescale[h] is for o: exactly 1 where the row's maximum stays, or the row
+// sees nothing of the tile.
 template <class Contract, bool Masked, int Blocks>
 BI_D void attention_weigh(attention_state<Blocks>& x, float (&s)[key_tile / 8][4], float (&rescale)[2],
                           const contract::attention_scale& scale, const int (&begin)[2], const int (&end)[2],
                           int lane) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const auto visible = [&](int i) {
-      const int key = Contract::key(lane % 4, i / 4, i / 2 % 2, i % 2);
-      return !Masked || (key >= begin[h] && key < end[h]);
-    };
-    float largest = neg_inf_f32();
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      float& score = s[i / 2][2 * h + i % 2];
-      score = Contract::score(score, scale);
-      if (visible(i)) largest = max_nan(largest, score);
-    }
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
+    const float largest = attention_tile_max<Contract, Masked>(s, h, scale, begin[h], end[h], lane);
+    const contract::attention_advance next = Contract::advance(x.leaf_m[h], largest);
     float p[16];
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      float& weight = s[i / 2][2 * h + i % 2];
-      p[i] = visible(i) ? Contract::weight(weight, scale.c, next.neg_base) : 0.0f;
-      weight = p[i];
-    }
+    attention_tile_weights<Contract, Masked>(p, s, h, scale, next.neg_base, begin[h], end[h], lane);
     const float l = Contract::accumulate(x.leaf_l[h], next.rescale, Contract::lane_sum(p));
     const bool sees = !Masked || begin[h] < end[h];
     x.leaf_l[h] = sees ? l : x.leaf_l[h];
@@ -82,19 +104,20 @@ BI_D void attention_rescale(attention_state<Blocks>& x, const float (&rescale)[2
   for (int i = 0; i < Blocks * 4; ++i) x.leaf_o[i / 4][i % 4] = mul_rn(x.leaf_o[i / 4][i % 4], rescale[i % 4 / 2]);
 }
 
-// Closes the leaf that begins at view index `leaf` and folds it into the row, for rows that see some of it; the others
+// Closes the leaf that begins at view index `leaf` and folds it into the rows h that see some of it, of [lo, see); the others
 // keep their bits. o: the closed leaves' o in shared memory, this thread's value i at o[i * Stride]; what no leaf has been
 // folded into holds anything. Called by the whole warp.
 template <class Contract, int Stride, int Blocks>
-BI_D void attention_close_leaf(attention_state<Blocks>& x, float* o, std::int32_t leaf, int lane) {
+BI_D void attention_close_leaf(attention_state<Blocks>& x, const std::int32_t (&lo)[2], const std::int32_t (&see)[2],
+                               float* o, std::int32_t leaf, int lane) {
   const int quad = lane & ~3;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float l[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) l[i] = __shfl_sync(full_warp, x.leaf_l[h], quad + i);
-    const bool earlier = x.lo[h] < leaf;  // the row has seen leaves before, if it sees any of this one
-    const bool sees = x.see[h] > leaf && x.lo[h] - leaf < Contract::leaf && x.lo[h] < x.see[h];
+    const bool earlier = lo[h] < leaf;  // the row has seen leaves before, if it sees any of this one
+    const bool sees = see[h] > leaf && lo[h] - leaf < Contract::leaf && lo[h] < see[h];
     const float leaf_m = x.leaf_m[h], leaf_l = Contract::close(leaf_m, l[0], l[1], l[2], l[3]);
     const contract::attention_fold f = Contract::fold(x.m[h], leaf_m);
 #pragma unroll

@@ -54,19 +54,25 @@ BI_HD attention_item make_attention_item(const attention_row_tile& rows, std::in
   return item;
 }
 
+// a / b of what is nearly always below 2^32: the long way takes a fold's threads longer than their sums.
+BI_HD constexpr std::int64_t attention_divide(std::int64_t a, std::int64_t b) {
+  const bool is_short = ((a | b) >> 32) == 0;
+  return is_short ? static_cast<std::int64_t>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b)) : a / b;
+}
+
 // The shares of `total` leaves: block b has [begin(b), begin(b + 1)). With fewer leaves than blocks the first blocks have one
 // each: neighbours run on different processors.
 struct attention_shares {
-  std::int64_t total, blocks;
+  std::int64_t total, each, more;  // `more` shares have a leaf more than `each`
 
-  BI_HD constexpr std::int64_t begin(std::int64_t block) const {
-    const std::int64_t each = total / blocks, more = total % blocks;
-    return block * each + (block < more ? block : more);
-  }
+  BI_HD constexpr attention_shares(std::int64_t leaves, std::int64_t blocks)
+      : total(leaves), each(attention_divide(leaves, blocks)), more(leaves - each * blocks) {}
+
+  BI_HD constexpr std::int64_t begin(std::int64_t block) const { return block * each + (block < more ? block : more); }
   // Whose share has leaf i.
   BI_HD constexpr std::int64_t block_of(std::int64_t i) const {
-    const std::int64_t each = total / blocks, more = total % blocks;
-    return i < more * (each + 1) ? i / (each + 1) : more + (i - more * (each + 1)) / each;
+    const std::int64_t first = more * (each + 1);  // of the shares without a leaf more
+    return i < first ? attention_divide(i, each + 1) : more + attention_divide(i - first, each);
   }
 };
 
@@ -102,8 +108,8 @@ struct attention_walk {
                              std::int64_t leaves) {
     run.request = request;
     run.leaves = leaves;
-    run.head = (i - first) / leaves;
-    run.begin = (i - first) % leaves;
+    run.head = attention_divide(i - first, leaves);
+    run.begin = i - first - run.head * leaves;
     take(end - i);
   }
   BI_HD constexpr bool more() const { return left > 0; }

@@ -59,33 +59,42 @@ BI_D void gather_tile(T* tile, const T* any, bool aligned, int thread, const Row
   }
 }
 
-// S = Q K^T of rows [row, row + 16), from +0, the k16 steps of head_dim ascending.
-template <int Rows, int HeadDim, class T>
-BI_D void attention_scores(float (&s)[key_tile / 8][4], T* q, int row, T* k, int lane) {
+// S = Q K^T of 16 rows and the keys [first, first + 8 Blocks) of a tile, from +0, the k16 steps of head_dim ascending.
+// fragment(a, step): that of Q.
+template <int HeadDim, int Blocks, class T, class Fragment>
+BI_D void attention_scores_of(float (&s)[Blocks][4], T* k, int first, int lane, const Fragment& fragment) {
 #pragma unroll
-  for (int j = 0; j < key_tile / 8; ++j) {
+  for (int j = 0; j < Blocks; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
   }
 #pragma unroll
   for (int step = 0; step < HeadDim / 16; ++step) {
     std::uint32_t a[4];
-    load_a_fragment(a, tile_part<Rows>(q, step / 4), row, step % 4, lane);
+    fragment(a, step);
 #pragma unroll
-    for (int j = 0; j < key_tile / 16; ++j) {
+    for (int j = 0; j < Blocks; j += 2) {
       std::uint32_t b[2][2];
-      load_b_fragments(b, tile_part<key_tile>(k, step / 4), 16 * j, step % 4, lane);
-      mma_m16n8k16<T>(s[2 * j], a, b[0]);
-      mma_m16n8k16<T>(s[2 * j + 1], a, b[1]);
+      load_b_fragments(b, tile_part<key_tile>(k, step / 4), first + 8 * j, step % 4, lane);
+      mma_m16n8k16<T>(s[j], a, b[0]);
+      mma_m16n8k16<T>(s[j + 1], a, b[1]);
     }
   }
 }
 
+// The same of rows [row, row + 16) of a tile in shared memory.
+template <int Rows, int HeadDim, class T>
+BI_D void attention_scores(float (&s)[key_tile / 8][4], T* q, int row, T* k, int lane) {
+  attention_scores_of<HeadDim>(s, k, 0, lane, [&](std::uint32_t(&a)[4], int step) {
+    load_a_fragment(a, tile_part<Rows>(q, step / 4), row, step % 4, lane);
+  });
+}
+
 // Weights as V's type, in the fragments of P: where S left them is where P's fragments want them.
-template <class T>
-BI_D void attention_pack_weights(std::uint32_t (&p)[key_tile / 16][4], const float (&s)[key_tile / 8][4]) {
+template <class T, int Steps>
+BI_D void attention_pack_weights(std::uint32_t (&p)[Steps][4], const float (&s)[2 * Steps][4]) {
 #pragma unroll
-  for (int step = 0; step < key_tile / 16; ++step) {
+  for (int step = 0; step < Steps; ++step) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float(&x)[4] = s[2 * step + i / 2];
@@ -101,8 +110,22 @@ BI_D void attention_pack_weights(std::uint32_t (&p)[key_tile / 16][4], const flo
 template <bool Select, int Blocks, class T>
 BI_D void attention_add_values(float (&o)[Blocks][4], const std::uint32_t (&p)[key_tile / 16][4], T* v,
                                const bool (&sees)[2], int lane, int first = 0) {
+  if constexpr (Blocks == 1) {
+    float acc[4] = {o[0][0], o[0][1], o[0][2], o[0][3]};
 #pragma unroll
-  for (int j = 0; j < Blocks; j += 2) {
+    for (int step = 0; step < key_tile / 16; step += 2) {
+      std::uint32_t b[2][2];
+      load_b_steps_transposed(b, v, 8 * first, step, lane);
+      mma_m16n8k16<T>(acc, p[step], b[0]);
+      mma_m16n8k16<T>(acc, p[step + 1], b[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (!Select || sees[i / 2]) o[0][i] = acc[i];
+    }
+  }
+#pragma unroll
+  for (int j = 0; j + 1 < Blocks; j += 2) {
     float acc[2][4];
 #pragma unroll
     for (int i = 0; i < 8; ++i) acc[i / 4][i % 4] = o[j + i / 4][i % 4];
@@ -138,8 +161,24 @@ BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t
       mask[j] = (key >= first && key < last ? 0xffffu : 0u) | (key + 1 >= first && key + 1 < last ? 0xffff0000u : 0u);
     }
     const bool mine[2] = {lane / 4 == row, lane / 4 + 8 == row};
+    if constexpr (Blocks == 1) {
+      float acc[4] = {o[0][0], o[0][1], o[0][2], o[0][3]};
 #pragma unroll
-    for (int j = 0; j < Blocks; j += 2) {
+      for (int step = 0; step < key_tile / 16; step += 2) {
+        std::uint32_t b[2][2];
+        load_b_steps_transposed(b, v, 8 * first_block, step, lane);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) b[i / 2][i % 2] &= mask[2 * step + i];
+        mma_m16n8k16<T>(acc, p[step], b[0]);
+        mma_m16n8k16<T>(acc, p[step + 1], b[1]);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (mine[i / 2]) o[0][i] = acc[i];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j + 1 < Blocks; j += 2) {
       float acc[2][4];
 #pragma unroll
       for (int i = 0; i < 8; ++i) acc[i / 4][i % 4] = o[j + i / 4][i % 4];
@@ -167,10 +206,10 @@ BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane, int first = 0) {
   constexpr std::uint32_t exponent = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
   constexpr std::uint32_t exponents = exponent | exponent << 16, carry = 0x80008000u - exponents;
   std::uint64_t keys = 0;
-#pragma unroll
+#pragma unroll 1  // rare, and registers are not
   for (int half = 0; half < 2; ++half) {
     std::uint32_t found = 0;
-#pragma unroll 4
+#pragma unroll 1
     for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
       const T* at =
           tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks);

@@ -75,5 +75,13 @@ BI_D void load_b_fragments_transposed(std::uint32_t (&b)[2][2], T* tile, int col
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
+// The same of 8 columns and two steps: b[0] for `step`, b[1] for the next.
+template <class T>
+BI_D void load_b_steps_transposed(std::uint32_t (&b)[2][2], T* tile, int col, int step, int lane) {
+  std::uint32_t r[4];
+  ldmatrix_x4_trans(r, tile_chunk(tile, 16 * step + lane, col / chunk_values));
+  b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+}
+
 }  // namespace device
 BI_NAMESPACE_END

@@ -84,13 +84,15 @@ class view_cursor {
   }
 
   // The place of view index j, 0 <= j < 2^31. j must not be less than in the call before.
-  BI_HD kv_place place(std::int64_t j) {
+  BI_HD kv_place place(std::int64_t j) { return checked(look_up(j)); }
+
+  // The same in two halves: nothing waits for what look_up reads of a page table before checked() does.
+  BI_HD kv_place look_up(std::int64_t j) {
     if (source_.form != view_form::runs) {
       const auto index = static_cast<std::uint32_t>(j);
       const std::uint32_t entry = source_.pages.page(index);
       if (static_cast<std::int64_t>(entry) >= count_) return {-1, 0};
-      const std::int32_t page = source_.entries[begin_ + entry];
-      return checked(page, index - entry * source_.pages.size);
+      return {source_.entries[begin_ + entry], static_cast<std::int32_t>(index - entry * source_.pages.size)};
     }
     while (j >= run_end_) {
       if (run_ >= count_) return {-1, 0};
@@ -104,7 +106,26 @@ class view_cursor {
     // Below 2^32: a slot and an offset, both below 2^31.
     const std::uint32_t slot = static_cast<std::uint32_t>(run_slot_) + static_cast<std::uint32_t>(j - run_begin_);
     const std::uint32_t page = source_.pages.page(slot);
-    return checked(page, slot - page * source_.pages.size);
+    return {static_cast<std::int32_t>(page), static_cast<std::int32_t>(slot - page * source_.pages.size)};
+  }
+  // Back to the view's beginning.
+  BI_HD void restart() {
+    run_ = run_begin_ = run_end_ = 0;
+    run_slot_ = -1;
+  }
+  // Where a page table says where view index j lies; null if it doesn't, or the view is a list of runs.
+  BI_HD const std::int32_t* entry(std::int64_t j) const {
+    if (source_.form == view_form::runs) return nullptr;
+    const std::uint32_t entry = source_.pages.page(static_cast<std::uint32_t>(j));
+    return static_cast<std::int64_t>(entry) < count_ ? source_.entries + begin_ + entry : nullptr;
+  }
+  // Entry i of the next request's row of the page table, if there is such a request; null beyond the row, or in other forms.
+  BI_HD const std::int32_t* next_row(std::int64_t i) const {
+    return source_.form == view_form::table && i < count_ ? source_.entries + begin_ + count_ + i : nullptr;
+  }
+  BI_HD kv_place checked(const kv_place& found) const {
+    if (found.page < 0 || found.page >= source_.num_pages) return {-1, 0};
+    return found;
   }
 
   // Passes over whole runs that end at or before view index j, 32 at a time. Called by all threads of a warp with the
@@ -126,13 +147,6 @@ class view_cursor {
   }
 
  private:
-  template <class Page>
-  BI_HD kv_place checked(Page page, std::uint32_t token) const {
-    const auto id = static_cast<std::int64_t>(page);
-    if (id < 0 || id >= source_.num_pages) return {-1, 0};
-    return {static_cast<std::int32_t>(id), static_cast<std::int32_t>(token)};
-  }
-
   view_source source_;
   std::int64_t begin_ = 0;  // the request's first page or run
   std::int64_t count_ = 0;

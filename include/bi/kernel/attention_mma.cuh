@@ -221,8 +221,8 @@ BI_D void attention_mma_rows(const attention_params<T>& p, std::int64_t head,
       }
     }
     if (has_rows && (t % leaf_tiles == leaf_tiles - 1 || t == end_tile - 1)) {
-      device::attention_close_leaf<Contract, shape::threads>(state, memory.o + thread, t / leaf_tiles * Contract::leaf,
-                                                             lane);
+      device::attention_close_leaf<Contract, shape::threads>(state, state.lo, state.see, memory.o + thread,
+                                                             t / leaf_tiles * Contract::leaf, lane);
     }
   }
 

@@ -12,6 +12,7 @@
 #include "bi/device/attention_tile.cuh"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/kernel/attention_mma.cuh"
+#include "bi/kernel/attention_share.cuh"
 #include "bi/kernel/attention_split_source.cuh"
 
 // Attention of requests with few rows over long views. The leaves of all requests and heads are dealt out evenly
@@ -41,8 +42,6 @@ class attention_split_rows {
   BI_D void begin(const attention_split_run& r) {
     const place at;
     device::attention_reset(state_);
-#pragma unroll
-    for (int i = 0; i < in_registers; ++i) o_[i] = 0.0f;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const contract::attention_range seen = attention_row_range<Contract>(p_.a, r.rows, at.row + 8 * h + at.lane / 4);
@@ -101,11 +100,8 @@ class attention_split_rows {
     if (t % leaf_tiles != leaf_tiles - 1 && t != r.end_tile - 1) return;
     if (r.walk.run.is_first()) {
       const std::int32_t leaf = t / leaf_tiles * Contract::leaf;
-      if constexpr (RowWarps == 1) {
-        device::attention_close_leaf<Contract, 1>(state_, o_, leaf, lane);
-      } else {
-        device::attention_close_leaf<Contract, shape::compute_threads>(state_, shared_o_ + at.thread, leaf, lane);
-      }
+      device::attention_close_leaf<Contract, shape::compute_threads>(state_, state_.lo, state_.see,
+                                                                     shared_o_ + at.thread, leaf, lane);
     } else {
       const std::int64_t leaf = t / leaf_tiles - r.first_tile / leaf_tiles;
       const std::int64_t to = p_.partials.places.leaf(blockIdx.x, leaf);
@@ -121,7 +117,7 @@ class attention_split_rows {
     for (int h = 0; h < 2; ++h) {
       const auto o = [&](int i) {
         const int value = i / 2 * 4 + 2 * h + i % 2;
-        return RowWarps == 1 ? o_[value % in_registers] : shared_o_[value * shape::compute_threads + at.thread];
+        return shared_o_[value * shape::compute_threads + at.thread];
       };
       if (r.walk.run.is_whole()) {
         write(r, at, h, state_.m[h], state_.l[h], o);
@@ -145,45 +141,19 @@ class attention_split_rows {
                  const Value& o) const {
     const int row = at.row + 8 * h + at.lane / 4;
     if (row >= r.rows.rows) return;
-    const std::int64_t i = to * p_.partials.rows + row;
-    if (at.column == 0 && at.lane % 4 == 0) *reinterpret_cast<float2*>(p_.partials.ml + 2 * i) = make_float2(m, l);
-    float* target = p_.partials.o + i * HeadDim + at.column + at.lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < shape::blocks; ++j) {
-      *reinterpret_cast<float2*>(target + 8 * j) = make_float2(o(2 * j), o(2 * j + 1));
-    }
+    attention_give<HeadDim, shape::blocks>(p_.partials, to, row, at.column, at.lane, m, l, o);
   }
 
   template <class Value>
   BI_D void write(const attention_split_run& r, const place& at, int h, float m, float l, const Value& o) const {
     const int row = at.row + 8 * h + at.lane / 4;
     if (row >= r.rows.rows) return;
-    const attention_params<T>& a = p_.a;
-    const std::int64_t token = r.rows.first_row + r.rows.token(row);
-    const std::int64_t head = r.walk.run.head * r.rows.group + r.rows.head(row);
-    if (a.lse != nullptr && at.column == 0 && at.lane % 4 == 0)
-      a.lse[token * a.lse_token_stride + head] = Contract::lse(m, l);
-    const float inverse = Contract::inverse(l);
-    T* target = a.out + token * a.out_token_stride + head * a.out_head_stride + at.column + at.lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < shape::blocks; ++j) {
-      const T low = Contract::template finish<T>(o(2 * j), l, inverse);
-      const T high = Contract::template finish<T>(o(2 * j + 1), l, inverse);
-      if (a.out_aligned) {
-        *reinterpret_cast<std::uint32_t*>(target + 8 * j) = low.bits | static_cast<std::uint32_t>(high.bits) << 16;
-      } else {
-        target[8 * j] = low;
-        target[8 * j + 1] = high;
-      }
-    }
+    attention_write<Contract, shape::blocks>(p_.a, r.rows, r.walk.run.head, row, at.column, at.lane, m, l, o);
   }
-
-  static constexpr int in_registers = RowWarps == 1 ? 4 * shape::blocks : 1;
 
   const attention_split_params<T>& p_;
   float* const shared_o_;
   device::attention_state<shape::blocks> state_;
-  float o_[in_registers];  // of the closed leaves
 };
 
 enum attention_split_order : std::int32_t { attention_split_wait, attention_split_tile, attention_split_end };
@@ -246,7 +216,7 @@ BI_D void attention_split_compute(const attention_split_params<T>& p,
       rows.finish(r);
       // The last run has the last word.
       if (threadIdx.x == 0) {
-        p.partials.cuts[blockIdx.x] = device::make_attention_cut(r.walk.run, memory.share_end, memory.total);
+        p.partials.cuts[blockIdx.x] = device::make_attention_cut(r.walk.run, memory.share.end, memory.share.total);
       }
       ++run;
       t = -1;
@@ -255,10 +225,8 @@ BI_D void attention_split_compute(const attention_split_params<T>& p,
 }
 
 template <class Contract, class T, int HeadDim, int RowWarps>
-BI_KERNEL __launch_bounds__(
-    attention_split_shape<HeadDim, RowWarps>::threads,
-    attention_split_shape<HeadDim, RowWarps>::residents) void attention_split_kernel(const attention_split_params<T>
-                                                                                         p) {
+BI_KERNEL __launch_bounds__(attention_split_shape<HeadDim, RowWarps>::threads,
+                            1) void attention_split_kernel(const attention_split_params<T> p) {
   using shape = attention_split_shape<HeadDim, RowWarps>;
   extern __shared__ __align__(128) unsigned char shared[];
   auto& memory = *reinterpret_cast<attention_split_memory<T, HeadDim, RowWarps>*>(shared);
@@ -267,7 +235,7 @@ BI_KERNEL __launch_bounds__(
   device::launch_dependents();  // the blocks that fold take little and wait for the end of this kernel
 #endif
   device::attention_walk walk;
-  attention_split_start<Contract>(p.a, memory, walk);
+  attention_share_start<Contract>(p.a, memory.share, walk);
   const int thread = static_cast<int>(threadIdx.x);
   if (walk.run.count == 0) {
     if (thread == 0) p.partials.cuts[blockIdx.x].request = -1;

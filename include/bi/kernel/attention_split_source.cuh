@@ -12,38 +12,22 @@
 #include "bi/device/row.cuh"
 #include "bi/device/view.cuh"
 #include "bi/kernel/attention_mma.cuh"
+#include "bi/kernel/attention_share.cuh"
 
-// Where the tiles of attention_split.cuh come from: a block's share of all leaves, and the copies into its ring.
+// Where the tiles of attention_split.cuh come from: the copies of a block's share of all leaves into its ring.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
-
-// Partial results: of place i, row r and column d (m, l) at ml[2 (i * rows + r)] and o at o[(i * rows + r) * head_dim + d].
-struct attention_partials {
-  float* ml;
-  float* o;
-  device::attention_cut* cuts;  // of each block
-  device::attention_places places;
-  std::int64_t rows;
-};
-
-template <class T>
-struct attention_split_params {
-  attention_params<T> a;
-  attention_partials partials;
-  std::int32_t stages;  // of the ring
-};
 
 inline constexpr int attention_split_max_stages = 8;
 
 template <int HeadDim, int RowWarps>
 struct attention_split_shape {
-  static constexpr int warps = RowWarps == 1 ? 4 : 8, copy_warps = 2;
+  static constexpr int warps = 8, copy_warps = 2;
   static constexpr int compute_threads = 32 * warps, copy_threads = 32 * copy_warps;
   static constexpr int threads = compute_threads + copy_threads, column_warps = warps / RowWarps;
   static constexpr int columns = HeadDim / column_warps;  // of o, of a warp
   static constexpr int rows = 16 * RowWarps, blocks = columns / 8;
-  static constexpr int residents = RowWarps == 1 && HeadDim <= 128 ? 2 : 1;  // thread blocks of an SM
   static constexpr int tile_values = device::key_tile * HeadDim;
 };
 
@@ -60,11 +44,9 @@ struct attention_split_memory {
   T q[2][16 * RowWarps * HeadDim];  // of the run in hand and the next one
   std::int64_t k_offset[2][device::key_tile], v_offset[2][device::key_tile];
   attention_split_run runs[2];
-  std::int64_t sums[attention_split_shape<HeadDim, RowWarps>::threads / 32];
-  std::int64_t found[2], share_end, total;
-  std::int32_t orders[2];  // the copiers' to those who compute, of an iteration
-  // Of the closed leaves, [value][thread]; of few rows they stay in registers.
-  float o[RowWarps == 1 ? 1 : 16 * RowWarps * HeadDim];
+  attention_share_memory<attention_split_shape<HeadDim, RowWarps>::threads> share;
+  std::int32_t orders[2];            // the copiers' to those who compute, of an iteration
+  float o[16 * RowWarps * HeadDim];  // of the closed leaves, [value][thread]
 };
 template <class T, int HeadDim, int RowWarps>
 inline constexpr int attention_split_ring_at = (static_cast<int>(sizeof(attention_split_memory<T, HeadDim, RowWarps>)) +
@@ -73,68 +55,6 @@ inline constexpr int attention_split_ring_at = (static_cast<int>(sizeof(attentio
 template <class T, int HeadDim, int RowWarps>
 constexpr int attention_split_bytes(int stages) {
   return attention_split_ring_at<T, HeadDim, RowWarps> + stages * 2 * device::key_tile * HeadDim * 2;
-}
-
-BI_D inline std::int64_t attention_inclusive_sum(std::int64_t x, int lane) {
-#pragma unroll
-  for (int d = 1; d < 32; d *= 2) {
-    const long long below = __shfl_up_sync(device::full_warp, static_cast<long long>(x), d);
-    if (lane >= d) x += below;
-  }
-  return x;
-}
-
-// One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
-template <class Contract, class T, class Memory>
-BI_D void attention_split_start(const attention_params<T>& p, Memory& memory, device::attention_walk& walk) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const auto leaves_of = [&](std::int64_t request) -> std::int64_t {
-    if (request >= p.batch.requests) return 0;
-    return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
-                                                 p.causal, p.window)
-        .leaves;
-  };
-  // Each thread sums a piece of the requests; a warp then searches the piece that has the share's first leaf.
-  const std::int64_t each = (p.batch.requests + blockDim.x - 1) / blockDim.x, first = thread * each;
-  std::int64_t own = 0;
-  for (std::int64_t i = 0; i < each; ++i) own += leaves_of(first + i);
-  std::int64_t end = attention_inclusive_sum(own, lane);
-  if (lane == 31) memory.sums[warp] = end;
-  __syncthreads();
-  std::int64_t total = 0;
-#pragma unroll
-  for (int w = 0; w < static_cast<int>(sizeof memory.sums / sizeof memory.sums[0]); ++w) {
-    if (w == warp) end += total;
-    total += memory.sums[w];
-  }
-  const device::attention_shares shares = {total * p.heads_kv, gridDim.x};
-  const std::int64_t begin = shares.begin(blockIdx.x), share_end = shares.begin(blockIdx.x + 1);
-  walk.run.count = 0;
-  if (begin == share_end) return;
-  if (thread == 0) {
-    memory.share_end = share_end;
-    memory.total = shares.total;
-  }
-  const std::int64_t target = begin / p.heads_kv;
-  if (target >= end - own && target < end) {
-    memory.found[0] = first;
-    memory.found[1] = end - own;
-  }
-  __syncthreads();
-  std::int64_t request = memory.found[0], sum = memory.found[1];
-  for (;;) {
-    const std::int64_t leaves = leaves_of(request + lane), to = sum + attention_inclusive_sum(leaves, lane);
-    const unsigned beyond = __ballot_sync(device::full_warp, target < to);
-    if (beyond != 0) {
-      const int at = __ffs(static_cast<int>(beyond)) - 1;
-      const std::int64_t from = __shfl_sync(device::full_warp, static_cast<long long>(to - leaves), at);
-      walk.start(begin, share_end, request + at, from * p.heads_kv,
-                 __shfl_sync(device::full_warp, static_cast<long long>(leaves), at));
-      return;
-    }
-    sum = __shfl_sync(device::full_warp, static_cast<long long>(to), 31);
-    request += 32;
-  }
 }
 
 // Waits until at most `pending` of the thread's groups of copies are under way, or fewer.
@@ -219,11 +139,7 @@ class attention_split_source {
   BI_D void look_up() {
     if (tile_ == end_tile_) {
       device::attention_walk walk = memory_.runs[(runs_ - 1) % 2].walk;
-      walk.next(p_.heads_kv, [&](std::int64_t request) {
-        return device::make_attention_item<Contract>(device::attention_request_rows(p_.batch, request), p_.len[request],
-                                                     p_.causal, p_.window)
-            .leaves;
-      });
+      attention_share_next<Contract>(p_, walk);
       enter(walk);
     }
     pending_run_ = first_of_run_ ? runs_ : -runs_;  // counted from 1; positive: q is needed too

@@ -13,7 +13,8 @@ namespace schedule {
 
 enum class attention_kernel : std::uint8_t {
   mma,    // bi/kernel/attention_mma.cuh: every shape, alignment and architecture from sm_80
-  split,  // bi/kernel/attention_split.cuh: requests of one tile of rows, sm_90; needs the workspace
+  split,  // requests of one tile of rows, sm_90; needs the workspace. One row warp: bi/kernel/attention_leaves.cuh up to
+          // head_dim 128; otherwise attention_split.cuh
 };
 
 // How the rows of attention are spread over the GPU. No field changes a bit.
@@ -22,7 +23,7 @@ struct attention_schedule {
   bool one_tile_each = false;  // a tile holds all rows of a request and KV head
   std::int64_t blocks = 0;  // thread blocks; mma: tiles are dealt out round after round, split: leaves in equal shares
   attention_kernel kernel = attention_kernel::mma;
-  int stages = 0;  // split: tiles of the ring in shared memory, 2..8; 0: as many as fit
+  int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as fit
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&

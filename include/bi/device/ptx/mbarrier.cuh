@@ -28,6 +28,16 @@ BI_D inline void mbarrier_arrive_expect(std::uint32_t address, int bytes) {
                : "r"(address), "r"(bytes)
                : "memory");
 }
+BI_D inline void mbarrier_arrive(mbarrier* b, int count) {
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0], %1;"
+               :
+               : "r"(shared_address(b)), "r"(count)
+               : "memory");
+}
+// Arrives once the thread's cp.async copies so far have landed; one of the barrier's own count.
+BI_D inline void mbarrier_arrive_copied(mbarrier* b) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" : : "r"(shared_address(b)) : "memory");
+}
 // The address of one's own shared variable in another block of the cluster.
 BI_D inline std::uint32_t cluster_address(const void* p, int rank) {
   std::uint32_t address;

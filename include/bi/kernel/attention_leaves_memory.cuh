@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/device/attention_split.cuh"
+#include "bi/device/attention_tile.cuh"
+#include "bi/device/ptx/mbarrier.cuh"
+#include "bi/kernel/attention_share.cuh"
+
+// What the warps of attention_leaves.cuh share.
+
+BI_NAMESPACE_BEGIN
+namespace kernel {
+
+// Slots of the ring of K, and of that of V. A leaf's tiles fit: who waits for a slot's barrier has seen its phase before,
+// or met someone who has.
+inline constexpr int attention_leaves_least_slots = 4, attention_leaves_most_slots = 8;
+
+template <int HeadDim>
+struct attention_leaves_shape {
+  static_assert(HeadDim <= 128, "of more, 16 warps' threads would spill their 128 registers");
+  static constexpr int score_warps = 8, value_warps = 4, copy_warps = 4;
+  static constexpr int score_threads = 32 * score_warps, value_threads = 32 * value_warps;
+  static constexpr int threads = score_threads + value_threads + 32 * copy_warps;
+  static constexpr int columns = HeadDim / value_warps, blocks = columns / 8;  // of o, of a warp
+  static constexpr int steps = HeadDim / 16;
+  static constexpr int slot_values = device::key_tile * HeadDim;  // a tile of K or of V
+};
+
+// Consecutive leaves of an item, and what they are of.
+struct attention_leaves_run {
+  device::attention_walk walk;  // at this run
+  device::attention_row_tile rows;
+  device::attention_item item;
+};
+
+// What becomes of a leaf's scores.
+template <class Contract>
+struct attention_leaf_weights {
+  static constexpr int tiles = Contract::leaf / Contract::tile;
+  std::uint32_t p[tiles][Contract::tile / 16][32][4];  // fragments of P
+  typename Contract::half_sum sums[tiles][2][16][4];   // of half a tile's weights, of a row's lanes
+  float rescale[tiles][16];
+  float m[16];
+};
+
+template <class Contract, int HeadDim>
+struct attention_leaves_memory {
+  static constexpr int tiles = Contract::leaf / Contract::tile;
+  std::uint32_t q[HeadDim / 16][32][4];         // fragments of the item's rows
+  attention_leaf_weights<Contract> weights[2];  // of a leaf and the next one
+  // Where the head of a leaf's tokens begins, in bytes, which are even; 1: nowhere, zeros.
+  std::int64_t k_offset[Contract::leaf], v_offset[Contract::leaf];
+  float largest[2][tiles][2][16];  // what half a tile asks for as the exponent of a row; of a leaf and the next one
+  attention_leaves_run score_run, value_run;                                                     // in hand
+  device::mbarrier full[2][attention_leaves_most_slots], empty[2][attention_leaves_most_slots];  // of K and V
+  device::mbarrier weights_full[2], weights_empty[2];
+  attention_share_memory<attention_leaves_shape<HeadDim>::threads> share;
+};
+template <class Contract, int HeadDim>
+inline constexpr int attention_leaves_ring_at = (static_cast<int>(sizeof(attention_leaves_memory<Contract, HeadDim>)) +
+                                                 127) /
+                                                128 * 128;
+template <class Contract, int HeadDim>
+constexpr int attention_leaves_bytes(int slots) {
+  return attention_leaves_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
+}
+
+// A place in a ring, and the parity of its barriers' phase.
+struct attention_ring_place {
+  int slot = 0, parity = 0;
+
+  BI_D attention_ring_place after(int on, int slots) const {  // on <= slots
+    attention_ring_place next = {slot + on, parity};
+    if (next.slot >= slots) {
+      next.slot -= slots;
+      next.parity ^= 1;
+    }
+    return next;
+  }
+};
+
+// The tiles of a leaf that any row of the item sees, [begin, end) of its own.
+struct attention_leaf_tiles {
+  int begin = 0, end = 0;
+
+  BI_D int count() const { return end - begin; }
+};
+template <class Contract>
+BI_D attention_leaf_tiles make_attention_leaf_tiles(const device::attention_item& item, std::int64_t leaf) {
+  attention_leaf_tiles t;
+  if (item.lo >= item.see) return t;
+  const auto first = static_cast<std::int32_t>(leaf) * Contract::leaf;
+  t.begin = item.lo > first ? (item.lo - first) / Contract::tile : 0;
+  t.end = item.see - first < Contract::leaf ? (item.see - first + Contract::tile - 1) / Contract::tile
+                                            : Contract::leaf / Contract::tile;
+  return t;
+}
+
+// A group of warps that walks the share: its run, in shared memory, and what the thread's rows see. Thread 0 is its first.
+template <class Contract, class T, int Threads, int Barrier>
+class attention_leaves_walker {
+ public:
+  BI_D attention_leaves_walker(const attention_params<T>& p, attention_leaves_run& run, int thread)
+      : p_(p), run_(run), warp_(thread / 32), lane_(thread % 32) {}
+
+  BI_D const attention_leaves_run& run() const { return run_; }
+  BI_D int row(int h) const { return 8 * h + lane_ / 4; }
+
+ protected:
+  static constexpr int tile = Contract::tile;
+  static_assert(tile == device::key_tile, "the kernel's tiles are the contract's");
+
+  BI_D void meet() const { device::named_barrier(Barrier, Threads); }
+
+  BI_D void begin(const device::attention_walk& walk) {
+    if (warp_ == 0 && lane_ == 0) {
+      run_.walk = walk;
+      find_item();
+    }
+    meet();
+    find_rows();
+  }
+  // To the next run, if there is one. Only another request costs reads of lengths.
+  BI_D bool next() {
+    if (!run_.walk.more()) return false;
+    const std::int64_t request = run_.walk.run.request;
+    meet();  // all have read it
+    if (warp_ == 0 && lane_ == 0) {
+      attention_share_next<Contract>(p_, run_.walk);
+      if (run_.walk.run.request != request) find_item();
+    }
+    meet();
+    if (run_.walk.run.request != request) find_rows();
+    return true;
+  }
+
+  BI_D std::int64_t leaf(int i) const { return run_.item.first_leaf + run_.walk.run.begin + i; }
+  BI_D bool sees_all(std::int32_t first) const {
+    const auto sees = [&](int h) { return lo_[h] <= first && see_[h] - first >= Contract::leaf; };
+    return __all_sync(device::full_warp, sees(0) && sees(1)) != 0;
+  }
+
+  // What the thread's rows see of a tile: [begin, end) of its keys.
+  struct tile_view {
+    int begin[2], end[2];
+    bool whole;  // both rows see all of it
+
+    BI_D bool sees(int h) const { return begin[h] < end[h]; }
+  };
+  // Whole: the rows are known to see all of it.
+  template <bool Whole>
+  BI_D tile_view view(std::int32_t first) const {
+    tile_view v = {{0, 0}, {tile, tile}, true};
+    if constexpr (!Whole) {
+      first = device::opaque(first);  // not kept from one use to the next: too many registers
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        v.begin[h] = in_tile(lo_[h], first);
+        v.end[h] = in_tile(see_[h], first);
+      }
+      // Not end[h] == tile: ptxas 13.0 takes the comparison of a clamped value with its upper bound for true.
+      v.whole = lo_[0] <= first && lo_[1] <= first && see_[0] - first >= tile && see_[1] - first >= tile;
+    }
+    return v;
+  }
+
+  const attention_params<T>& p_;
+  attention_leaves_run& run_;
+  int warp_, lane_;
+  std::int32_t lo_[2], see_[2];
+
+ private:
+  BI_D void find_item() {
+    const std::int64_t request = run_.walk.run.request;
+    run_.rows = device::attention_request_rows(p_.batch, request);
+    run_.item = device::make_attention_item<Contract>(run_.rows, p_.len[request], p_.causal, p_.window);
+  }
+  BI_D void find_rows() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const contract::attention_range seen = attention_row_range<Contract>(p_, run_.rows, row(h));
+      lo_[h] = static_cast<std::int32_t>(seen.lo);
+      see_[h] = static_cast<std::int32_t>(seen.see);
+    }
+  }
+
+  // An index of the view as a key of the tile that begins at `first`, or the tile's end that is nearer.
+  BI_D static int in_tile(std::int32_t index, std::int32_t first) {
+    return index <= first ? 0 : index - first < tile ? index - first : tile;
+  }
+};
+
+}  // namespace kernel
+BI_NAMESPACE_END

@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/device/attention_rows.cuh"
+#include "bi/device/attention_split.cuh"
+#include "bi/device/row.cuh"
+#include "bi/kernel/attention_mma.cuh"
+
+// What attention_leaves.cuh, attention_split.cuh and attention_fold.cuh have in common: how a block finds its share of all
+// leaves, and where results go.
+
+BI_NAMESPACE_BEGIN
+namespace kernel {
+
+// Partial results: of place i, row r and column d (m, l) at ml[2 (i * rows + r)] and o at o[(i * rows + r) * head_dim + d].
+struct attention_partials {
+  float* ml;
+  float* o;
+  device::attention_cut* cuts;  // of each block
+  device::attention_places places;
+  std::int64_t rows;
+};
+
+template <class T>
+struct attention_split_params {
+  attention_params<T> a;
+  attention_partials partials;
+  std::int32_t stages;  // of the ring, or slots of each ring of attention_leaves.cuh
+};
+
+// What a block knows of its share, in shared memory.
+template <int Threads>
+struct attention_share_memory {
+  std::int64_t sums[Threads / 32];
+  std::int64_t found[3];  // a request, the leaves of the requests before it, its own
+  std::int64_t end, total;
+};
+
+BI_D inline std::int64_t attention_inclusive_sum(std::int64_t x, int lane) {
+#pragma unroll
+  for (int d = 1; d < 32; d *= 2) {
+    const long long below = __shfl_up_sync(device::full_warp, static_cast<long long>(x), d);
+    if (lane >= d) x += below;
+  }
+  return x;
+}
+
+// One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
+template <class Contract, class T, int Threads>
+BI_D void attention_share_start(const attention_params<T>& p, attention_share_memory<Threads>& memory,
+                                device::attention_walk& walk) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const auto leaves_of = [&](std::int64_t request) -> std::int64_t {
+    if (request >= p.batch.requests) return 0;
+    return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
+                                                 p.causal, p.window)
+        .leaves;
+  };
+  // Each thread sums a piece of the requests; if it is more than one, a warp then searches the piece that has the share's
+  // first leaf.
+  const std::int64_t each = (p.batch.requests + Threads - 1) / Threads, first = thread * each;
+  std::int64_t own = 0;
+  for (std::int64_t i = 0; i < each; ++i) own += leaves_of(first + i);
+  std::int64_t end = attention_inclusive_sum(own, lane);
+  if (lane == 31) memory.sums[warp] = end;
+  __syncthreads();
+  constexpr int warps = Threads / 32;
+  const std::int64_t sums = attention_inclusive_sum(lane < warps ? memory.sums[lane] : 0, lane);
+  const std::int64_t total = __shfl_sync(device::full_warp, static_cast<long long>(sums), 31);
+  const std::int64_t below = __shfl_sync(device::full_warp, static_cast<long long>(sums), warp > 0 ? warp - 1 : 0);
+  if (warp > 0) end += below;
+  const device::attention_shares shares(total * p.heads_kv, gridDim.x);
+  const std::int64_t begin = shares.begin(blockIdx.x), share_end = shares.begin(blockIdx.x + 1);
+  walk.run.count = 0;
+  if (begin == share_end) return;
+  if (thread == 0) {
+    memory.end = share_end;
+    memory.total = shares.total;
+  }
+  const std::int64_t target = device::attention_divide(begin, p.heads_kv);
+  if (target >= end - own && target < end) {
+    memory.found[0] = first;
+    memory.found[1] = end - own;
+    memory.found[2] = own;
+  }
+  __syncthreads();
+  std::int64_t request = memory.found[0], sum = memory.found[1];
+  if (each == 1) {
+    walk.start(begin, share_end, request, sum * p.heads_kv, memory.found[2]);
+    return;
+  }
+  for (;;) {
+    const std::int64_t leaves = leaves_of(request + lane), to = sum + attention_inclusive_sum(leaves, lane);
+    const unsigned beyond = __ballot_sync(device::full_warp, target < to);
+    if (beyond != 0) {
+      const int at = __ffs(static_cast<int>(beyond)) - 1;
+      const std::int64_t from = __shfl_sync(device::full_warp, static_cast<long long>(to - leaves), at);
+      walk.start(begin, share_end, request + at, from * p.heads_kv,
+                 __shfl_sync(device::full_warp, static_cast<long long>(leaves), at));
+      return;
+    }
+    sum = __shfl_sync(device::full_warp, static_cast<long long>(to), 31);
+    request += 32;
+  }
+}
+
+// To the run after walk.run.
+template <class Contract, class T>
+BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk) {
+  walk.next(p.heads_kv, [&](std::int64_t request) {
+    return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
+                                                 p.causal, p.window)
+        .leaves;
+  });
+}
+
+// A thread's columns of packed row `row`, 8 j + 2 t + e from `column` on, as a partial result. o(2 j + e): their values.
+template <int HeadDim, int Blocks, class Value>
+BI_D void attention_give(const attention_partials& partials, std::int64_t place, int row, int column, int lane, float m,
+                         float l, const Value& o) {
+  const std::int64_t i = place * partials.rows + row;
+  if (column == 0 && lane % 4 == 0) *reinterpret_cast<float2*>(partials.ml + 2 * i) = make_float2(m, l);
+  float* target = partials.o + i * HeadDim + column + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < Blocks; ++j) {
+    *reinterpret_cast<float2*>(target + 8 * j) = make_float2(o(2 * j), o(2 * j + 1));
+  }
+}
+
+// The same as the row's result.
+template <class Contract, int Blocks, class T, class Value>
+BI_D void attention_write(const attention_params<T>& a, const device::attention_row_tile& rows, std::int64_t head_kv,
+                          int row, int column, int lane, float m, float l, const Value& o) {
+  const std::int64_t token = rows.first_row + rows.token(row), head = head_kv * rows.group + rows.head(row);
+  if (a.lse != nullptr && column == 0 && lane % 4 == 0) {
+    a.lse[token * a.lse_token_stride + head] = Contract::lse(m, l);
+  }
+  const float inverse = Contract::inverse(l);
+  T* target = a.out + token * a.out_token_stride + head * a.out_head_stride + column + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < Blocks; ++j) {
+    const T low = Contract::template finish<T>(o(2 * j), l, inverse);
+    const T high = Contract::template finish<T>(o(2 * j + 1), l, inverse);
+    if (a.out_aligned) {
+      *reinterpret_cast<std::uint32_t*>(target + 8 * j) = low.bits | static_cast<std::uint32_t>(high.bits) << 16;
+    } else {
+      target[8 * j] = low;
+      target[8 * j + 1] = high;
+    }
+  }
+}
+
+}  // namespace kernel
+BI_NAMESPACE_END
