@@ -71,6 +71,7 @@ options parse(int argc, char** argv) {
 bool is_hopeless(const gemm_schedule& s, std::int64_t m) {
   if (s.cluster_m > 1 && m <= s.block_m) return true;
   if (!s.weights_first) return m < 48;
+  if (s.block_n > 64) return m <= 128;
   return s.block_m >= 2 * std::max<std::int64_t>(m, 8) || m > 8 * s.block_m || m > 512 ||
          (s.block_m < 32 && s.cluster_n > 1);
 }

@@ -7,11 +7,14 @@
   benchmarks/gemm/table.py benchmarks/results/h100/gemm_schedules.jsonl > include/bi/schedule/gemm_table.hpp
 
 A row holds the fastest schedule of one measured point; it serves the row counts from above the point before it up to its
-own, if they fill more than half of its tile. Points above --most are left to the model: there, the GPU's power limit decides more than the schedule does.
+own, if they fill more than half of its tile. Points above --most are left to the model: there, the GPU's power limit
+decides more than the schedule does. So are other weights than the ten of bench_gemm, which then show what the model does
+with sizes that have no row.
 """
 import argparse
 import json
 
+WEIGHTS = "6144x4096,4096x4096,24576x4096,4096x12288,151936x4096,7168x8192,1280x8192,8192x1024,8192x3584,8192x8192"
 HEAD = """// SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
@@ -58,22 +61,23 @@ def read(path):
 
 
 def fits(row):
-    """Whether clusters of 4 and 8 find room at once: 30 and 15 of them did on the GPU that was measured."""
+    """Whether the clusters of a schedule find room at once, as they did on the GPU that was measured."""
+    room = {3: 39, 4: 30, 5: 22, 6: 17, 7: 15, 8: 15}
     cluster = row["cluster_m"] * row["cluster_n"] * row["cluster_k"]
-    return cluster < 4 or row["blocks"] <= 120
+    return cluster not in room or row["blocks"] <= room[cluster] * cluster
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("--most", type=int, default=1024, help="the largest row count (1024)")
-    parser.add_argument("--shapes", help="N x K to keep, e.g. 4096x4096,6144x4096 (all)")
+    parser.add_argument("--shapes", default=WEIGHTS, help="N x K to keep (those of bench_gemm)")
     options = parser.parse_args()
-    shapes = options.shapes and {tuple(map(int, s.split("x"))) for s in options.shapes.split(",")}
+    shapes = {tuple(map(int, s.split("x"))) for s in options.shapes.split(",")}
     print(HEAD.format(source=options.source), end="")
     last = None
     for (n, k, slices, m), rows in sorted(read(options.source).items()):
-        if m > options.most or (shapes and (n, k) not in shapes):
+        if m > options.most or (n, k) not in shapes:
             continue
         best = min(filter(fits, rows), key=lambda row: row["us"])
         first = last[1] + 1 if last and last[0] == (n, k, slices) else 1

@@ -113,11 +113,48 @@ TEST_CASE("gemm schedule: what no kernel can run is not legal", "[schedule]") {
   CHECK_FALSE(legal([](gemm_schedule& s) { s.block_m = 100; }));
   CHECK_FALSE(legal([](gemm_schedule& s) { s.block_n = 40, s.weights_first = false; }));
   CHECK_FALSE(legal([](gemm_schedule& s) { s.cluster_k = 2; }));
-  CHECK_FALSE(legal([](gemm_schedule& s) { s.cluster_m = 3; }));
+  CHECK_FALSE(legal([](gemm_schedule& s) { s.cluster_m = 5; }));
   CHECK_FALSE(legal([](gemm_schedule& s) { s.group = 0; }));
   gemm_problem unaligned = p;
   unaligned.aligned = false;
   CHECK_FALSE(bi::schedule::gemm_is_legal(good, unaligned));
+}
+
+TEST_CASE("gemm schedule: clusters of 3 and of 8, tiles of 128 weights", "[schedule]") {
+  const auto legal = [](const gemm_problem& p, int block_m, int cluster_m, int cluster_n, int cluster_k) {
+    gemm_schedule s;
+    s.kernel = gemm_kernel::wgmma;
+    s.weights_first = true;
+    s.block_m = block_m, s.block_n = 128;
+    s.cluster_m = cluster_m, s.cluster_n = cluster_n, s.cluster_k = cluster_k;
+    s = bi::schedule::with_blocks(s, p, hopper);
+    check_grid(s, p, hopper);
+    return bi::schedule::gemm_is_legal(s, p);
+  };
+  CHECK(legal(problem(300, 5120, 5120, 1), 104, 3, 1, 1));
+  CHECK_FALSE(legal(problem(300, 5120, 5120, 1, true), 104, 3, 1, 1));  // weights are copied in blocks of 64
+  CHECK(legal(problem(512, 1280, 8192, 2), 88, 2, 2, 2));
+  CHECK_FALSE(legal(problem(512, 1280, 8192, 2), 88, 3, 2, 2));  // 12 blocks
+  CHECK(legal(problem(512, 512, 8192, 4), 88, 2, 1, 4));
+  // Subtrees that wait take registers: four slices in a block leave room for 128 tokens, two for 192.
+  CHECK(legal(problem(300, 8192, 8192, 1), 160, 2, 1, 1));
+  CHECK_FALSE(legal(problem(300, 8192, 8192, 2), 160, 2, 1, 1));
+  CHECK(legal(problem(4096, 512, 8192, 4), 128, 2, 1, 1));
+  CHECK_FALSE(legal(problem(4096, 512, 8192, 4), 192, 2, 1, 1));
+  CHECK(legal(problem(4096, 512, 8192, 2), 192, 2, 1, 1));
+}
+
+TEST_CASE("gemm schedule: clusters that run at once", "[schedule]") {
+  // As measured: with 40 clusters of 3 a schedule would run twice.
+  const std::int64_t measured[] = {132, 66, 39, 30, 22, 17, 15, 15};
+  for (int cluster = 1; cluster <= 8; ++cluster) {
+    CHECK(bi::schedule::resident_clusters(hopper, cluster) == measured[cluster - 1]);
+    for (const int processors : {1, 7, 66, 78, 114, 144}) {
+      const std::int64_t room = bi::schedule::resident_clusters({processors, true}, cluster);
+      CHECK(room >= 1);
+      CHECK((room == 1 || room * cluster <= processors));
+    }
+  }
 }
 
 TEST_CASE("gemm schedule: the manifest has legal schedules only, each under a name of its own", "[schedule]") {

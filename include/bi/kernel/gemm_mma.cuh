@@ -142,7 +142,7 @@ BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[Levels][Values], 
 }
 
 // Gate: columns 2j and 2j + 1 are a gate and its value, and make one of D.
-template <class T, bool Gate, class Out, int BlockM, bool Kn, bool Sliced>
+template <class T, bool Gate, class Out, int BlockM, bool Kn>
 // One block an SM is enough for the bound: aiming at more, ptxas spills.
 BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_kernel(const gemm_params<T, Out> p) {
   using shape = gemm_mma_shape<BlockM>;
@@ -180,14 +180,13 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
     };
 
     float acc[values] = {};
-    float saved[Sliced ? 3 : 1][Sliced ? values : 1];
+    float saved[3][values];
     auto& fragments = reinterpret_cast<float(&)[shape::fragments_m][shape::fragments_n][4]>(acc);
 #pragma unroll
     for (int t = 0; t < shape::stages - 1; ++t) load(t);
     std::int64_t t = 0;
-    for (int slice = 0; slice < (Sliced ? p.slices : 1); ++slice) {
-      const std::int64_t end =
-          Sliced ? (contract::slice_end(p.k, p.slices, slice) + shape::depth - 1) / shape::depth : depth_tiles;
+    for (int slice = 0; slice < p.slices; ++slice) {
+      const std::int64_t end = (contract::slice_end(p.k, p.slices, slice) + shape::depth - 1) / shape::depth;
       for (; t < end; ++t) {
         device::cp_async_wait<shape::stages - 2>();
         __syncthreads();
@@ -197,12 +196,10 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
         T* a_tile = a_stage(t);
         gemm_mma_tile<shape, Kn>(fragments, a_tile, a_tile + shape::block_m * shape::depth, steps, warp, lane);
       }
-      if constexpr (Sliced) {
-        gemm_push_slice(acc, saved, slice, p.slices);
-        if (slice + 1 < p.slices) {
+      gemm_push_slice(acc, saved, slice, p.slices);
+      if (slice + 1 < p.slices) {
 #pragma unroll
-          for (int i = 0; i < values; ++i) acc[i] = 0.0f;
-        }
+        for (int i = 0; i < values; ++i) acc[i] = 0.0f;
       }
     }
     device::cp_async_wait<0>();

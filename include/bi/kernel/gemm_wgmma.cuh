@@ -32,13 +32,14 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
   constexpr bool x_transposed = Kn && Shape::weights_first, y_transposed = Kn && !Shape::weights_first;
   extern __shared__ unsigned char dynamic_shared[];
   // In static memory, so that its size tells the host that this code is there (bi/launch_gemm.cuh).
-  __shared__ device::mbarrier full[gemm_wgmma_max_stages], empty[gemm_wgmma_max_stages], partials_here, partials_read;
+  __shared__ device::mbarrier full[gemm_wgmma_max_stages], empty[2 * gemm_wgmma_max_stages], partials_here,
+      partials_read;
   unsigned char* ring = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
   const int x_bytes = p.load_x * 128, stage_bytes = x_bytes + Shape::block_y * 128;
   unsigned char* staging = ring + p.stages * stage_bytes;
   const bool turned_boxes = Shape::weights_first && p.store_by_copy;
-  auto* received =
-      reinterpret_cast<float4*>(staging + gemm_wgmma_after_ring<Shape, Out>(p.load_x, p.cluster_k, turned_boxes));
+  auto* received = reinterpret_cast<float4*>(
+      staging + gemm_wgmma_after_ring<Out>(Shape::form(), p.load_x, p.cluster_k, turned_boxes));
 
   const std::uint32_t ring_address = device::shared_address(ring);
 
@@ -58,8 +59,9 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     constexpr int warps = Shape::threads / 32;
     for (int s = warp; s < p.stages; s += warps) {
       device::mbarrier_init(&full[s], 2);  // the copiers of X and of Y
-      // Every consumer warp of every thread block that this one's copies reach.
-      device::mbarrier_init(&empty[s], 4 * Shape::consumers * (p.cluster_x + p.cluster_y - 1));
+      // Every consumer warp of every thread block that this one's copies reach: of X, of Y.
+      device::mbarrier_init(&empty[s], 4 * Shape::consumers * p.cluster_y);
+      device::mbarrier_init(&empty[gemm_wgmma_max_stages + s], 4 * Shape::consumers * p.cluster_x);
     }
     if (warp == warps - 1) {
       device::mbarrier_init(&partials_here, 1);
@@ -88,26 +90,32 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
       o.map = is_x ? &p.x : &p.y;
       o.policy = is_weights && p.weights_once ? device::policy_evict_first() : device::policy_evict_last();
       o.stage_bytes = stage_bytes;
-      o.bytes = is_x ? x_bytes : Shape::block_y * 128;
       o.blocks = 0;
-      // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them.
+      // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them. Shares are equal:
+      // where they are more than the tile, the last ones overlap, and the same bytes are written twice.
       if (is_x) {
-        o.rows = p.load_x / p.cluster_y;
+        o.rows = p.share_x;
+        o.first = rank_y * o.rows < p.load_x - o.rows ? rank_y * o.rows : p.load_x - o.rows;
+        o.bytes = p.cluster_y * o.rows * 128;
         for (int i = 0; i < p.cluster_y; ++i) {
           o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + i * p.cluster_x + rank_x));
         }
-        o.target = ring_address + static_cast<std::uint32_t>(rank_y * o.rows * 128);
+        o.target = ring_address + static_cast<std::uint32_t>(o.first * 128);
       } else {
-        o.rows = Shape::block_y / p.cluster_x;
+        o.rows = p.share_y;
+        o.first = rank_x * o.rows < Shape::block_y - o.rows ? rank_x * o.rows : Shape::block_y - o.rows;
+        o.bytes = p.cluster_x * o.rows * 128;
         for (int i = 0; i < p.cluster_x; ++i) {
           o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + rank_y * p.cluster_x + i));
         }
-        o.target = ring_address + static_cast<std::uint32_t>(x_bytes + rank_x * o.rows * 128);
+        o.target = ring_address + static_cast<std::uint32_t>(x_bytes + o.first * 128);
       }
       o.is_x = is_x;
       o.transposed = is_x ? x_transposed : y_transposed;
       o.multicast = is_x ? p.cluster_y > 1 : p.cluster_x > 1;
-      copy_operand<Shape>(p, o, full, empty, rank_x, rank_y, ks, first_tile, tile_step, even);
+      // A copy that no other block waits for waits for no other. (A block alone frees both operands at once.)
+      const device::mbarrier* freed = is_x || cluster_xy == 1 ? empty : empty + gemm_wgmma_max_stages;
+      copy_operand<Shape>(p, o, full, freed, rank_x, rank_y, ks, first_tile, tile_step, even);
     }
     __syncwarp();
   } else {
@@ -116,50 +124,42 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     const int consumer = warp / 4;
     place at;
     int box = 0, partials_parity = 0;
-    // Lane i tells block i of the cluster that a stage is free, if that block copies into this one's ring.
-    const bool releases = lane < cluster_xy && (lane % p.cluster_x == rank_x || lane / p.cluster_x == rank_y);
+    // A stage is free for X of the blocks with this one's X, which lanes 0..7 tell, and for Y of those with its Y: 8..15.
+    const int told = lane % 8, operand = lane / 8;
+    const bool releases = cluster_xy == 1 ? lane == 0
+                                          : told < cluster_xy && (operand == 0   ? told % p.cluster_x == rank_x
+                                                                  : operand == 1 ? told / p.cluster_x == rank_y
+                                                                                 : false);
     const std::uint32_t release_address =
-        device::cluster_address(empty, cluster_xy > 1 && releases ? rank_k * cluster_xy + lane : rank);
+        device::cluster_address(empty + (releases ? operand * gemm_wgmma_max_stages : 0),
+                                cluster_xy > 1 && releases ? rank_k * cluster_xy + told : rank);
     const std::uint32_t full_address = device::shared_address(full);
     const auto release = [&](int stage) {
       if (releases) device::mbarrier_arrive_remote(release_address + static_cast<std::uint32_t>(stage * 8));
     };
     const std::uint64_t x0 =
-        device::wgmma_operand(ring_address + static_cast<std::uint32_t>(consumer * Shape::consumer_x * 128), 64 * 128);
+        device::wgmma_operand(ring_address + static_cast<std::uint32_t>(consumer * 64 * 128), 64 * 128);
     const std::uint64_t y0 = device::wgmma_operand(ring_address + static_cast<std::uint32_t>(x_bytes), 64 * 128);
     for (int index = first_tile; index < p.tiles; index += tile_step) {
       const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
       constexpr int values = Shape::block_y / 2;
-      float acc[Shape::fragments][values];
-      float saved[Shape::fragments][Shape::levels > 0 ? Shape::levels : 1][Shape::levels > 0 ? values : 1];
+      float acc[values];
+      float saved[Shape::levels > 0 ? Shape::levels : 1][Shape::levels > 0 ? values : 1];
       int k = ks.begin;
       for (int slice = 0; slice < (Shape::levels > 0 ? ks.count : 1); ++slice) {
         const int end = Shape::levels > 0 ? slice_end_tile(p, ks.first + slice) : ks.end;
         if (k >= end) {  // an empty slice is +0
 #pragma unroll
-          for (int f = 0; f < Shape::fragments; ++f) {
-#pragma unroll
-            for (int i = 0; i < values; ++i) acc[f][i] = 0.0f;
-          }
+          for (int i = 0; i < values; ++i) acc[i] = 0.0f;
         }
         int last = -1;  // the stage whose products are under way
         for (; k < end; ++k) {
           device::mbarrier_wait(full_address + static_cast<std::uint32_t>(at.stage * 8), at.parity);
           // Addresses in a description count 16 bytes; a stage's stay below its 14 bits.
           const auto offset = static_cast<std::uint64_t>(at.stage * (stage_bytes / 16));
-          const std::uint64_t x_operand = x0 + offset, y_operand = y0 + offset;
-#pragma unroll
-          for (int f = 0; f < Shape::fragments; ++f) device::wgmma_hold(acc[f]);
+          device::wgmma_hold(acc);
           device::wgmma_fence();
-#pragma unroll
-          for (int step = 0; step < 4; ++step) {
-#pragma unroll
-            for (int f = 0; f < Shape::fragments; ++f) {
-              device::wgmma_m64k16<T, Shape::block_y, x_transposed, y_transposed>(
-                  acc[f], x_operand + (f * 64 * 128 + step * (x_transposed ? 2048 : 32)) / 16,
-                  y_operand + step * (y_transposed ? 2048 : 32) / 16, step > 0 || last >= 0);
-            }
-          }
+          device::wgmma_m64k64<T, Shape::block_y, x_transposed, y_transposed>(acc, x0 + offset, y0 + offset, last >= 0);
           device::wgmma_commit();
           if (last >= 0) {
             device::wgmma_wait<1>();
@@ -170,12 +170,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
         }
         device::wgmma_wait<0>();
         if (last >= 0) release(last);
-#pragma unroll
-        for (int f = 0; f < Shape::fragments; ++f) device::wgmma_hold(acc[f]);
-        if constexpr (Shape::levels > 0) {
-#pragma unroll
-          for (int f = 0; f < Shape::fragments; ++f) gemm_push_slice(acc[f], saved[f], slice, ks.count);
-        }
+        device::wgmma_hold(acc);
+        if constexpr (Shape::levels > 0) gemm_push_slice(acc, saved, slice, ks.count);
       }
 
       block_range blocks = {0, Shape::blocks_y};
@@ -184,16 +180,16 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
           // The others have read the last tile's.
           if (index != first_tile) device::mbarrier_wait_cluster(&partials_read, partials_parity ^ 1);
           const auto combine = [&](auto ranks) {
-            blocks = combine_partials<decltype(ranks)::value, Shape>(acc[0], received, &partials_here, partials_parity,
+            blocks = combine_partials<decltype(ranks)::value, Shape>(acc, received, &partials_here, partials_parity,
                                                                      rank_k, rank_xy, cluster_xy, thread);
           };
           if constexpr (Shape::max_cluster_k == 2) {
             combine(constant<2>{});
           } else if (p.cluster_k == 2) {
             combine(constant<2>{});
-          } else if (p.cluster_k == 4) {
+          } else if (Shape::max_cluster_k == 4 || p.cluster_k == 4) {
             combine(constant<4>{});
-          } else {
+          } else if constexpr (Shape::max_cluster_k > 4) {
             combine(constant<8>{});
           }
           // Only where another tile follows: no block of a cluster ends while others have to tell it something.
@@ -206,31 +202,26 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
           partials_parity ^= 1;
         }
       }
-#pragma unroll
-      for (int f = 0; f < Shape::fragments; ++f) {
-        apply_bias<Shape::weights_first>(p.p, acc[f], t.x + consumer * Shape::consumer_x + 64 * f, t.y, blocks);
-      }
+      apply_bias<Shape::weights_first>(p.p, acc, t.x + 64 * consumer, t.y, blocks);
 
       if constexpr (Shape::weights_first) {
         if (p.store_by_copy) {
           if constexpr (!Gate && sizeof(Out) == 2) {
-            store_turned_boxes<Shape>(p, staging, acc[0], t.x, t.y, t.entry, consumer, blocks);
+            store_turned_boxes<Shape>(p, staging, acc, t.x, t.y, t.entry, consumer, blocks);
           }
         } else {
-          store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc[0], t.x, t.y, t.entry, consumer,
+          store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc, t.x, t.y, t.entry, consumer,
                                          blocks);
         }
       } else {
-#pragma unroll
-        for (int f = 0; f < Shape::fragments; ++f) {
-          const int row0 = t.x + consumer * Shape::consumer_x + 64 * f;
-          unsigned char* boxes =
-              staging + consumer * (gemm_wgmma_staging_bytes<Shape, Out>(0, p.cluster_k, true) / Shape::consumers);
-          if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
-            store_boxes<Shape, Gate>(p, boxes, acc[f], row0, t.y, t.entry, consumer, box);
-          } else if constexpr (Shape::max_cluster_k > 1) {
-            store_share<Shape, Gate>(p, boxes, acc[f], row0, t.y, t.entry, consumer, blocks);
-          }
+        const int row0 = t.x + 64 * consumer;
+        unsigned char* boxes =
+            staging +
+            consumer * (gemm_wgmma_staging_bytes<Out>(Shape::form(), 0, p.cluster_k, true) / Shape::consumers);
+        if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
+          store_boxes<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, consumer, box);
+        } else if constexpr (Shape::max_cluster_k > 1) {
+          store_share<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, consumer, blocks);
         }
       }
     }

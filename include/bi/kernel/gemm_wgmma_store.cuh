@@ -23,6 +23,14 @@ BI_NAMESPACE_BEGIN
 namespace kernel {
 namespace gemm_wgmma {
 
+// threadIdx.x, read where it is used: what the way out computes from it would else be computed before the first tile, and
+// take registers while products run.
+BI_D inline int thread_now() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 // The blocks of 8 rows of Y whose results a thread block writes.
 struct block_range {
   int begin, end;
@@ -35,7 +43,7 @@ template <int Ranks, class Shape, int Values>
 BI_D block_range combine_partials(float (&acc)[Values], float4* received, device::mbarrier* arrived, int parity,
                                   int rank, int rank_xy, int cluster_xy, int thread) {
   constexpr int blocks = Shape::blocks_y, unit = Shape::share_unit, threads = Shape::consumer_threads;
-  constexpr int units = blocks / unit, most = gemm_wgmma_share<Shape>(Ranks);
+  constexpr int units = blocks / unit, most = gemm_wgmma_share(Shape::form(), Ranks);
   const auto first_of = [](int r) { return (r * units + Ranks - 1) / Ranks * unit; };
   const block_range mine = {first_of(rank), first_of(rank + 1)};
   if (thread == 0) {
@@ -83,13 +91,13 @@ BI_D block_range combine_partials(float (&acc)[Values], float4* received, device
 // Alpha and the bias, before the rounding.
 template <bool WeightsFirst, class T, class Out, int Values>
 BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0, int y0, block_range blocks) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int thread = thread_now(), lane = thread % 32;
   if (bits_of(p.alpha) != bits_of(1.0f)) {
 #pragma unroll
     for (int i = 0; i < Values; ++i) acc[i] = mul_rn(acc[i], p.alpha);
   }
   if (p.bias == nullptr) return;
-  const int col0 = WeightsFirst ? x0 + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4 : y0 + 2 * (lane % 4);
+  const int col0 = WeightsFirst ? x0 + thread % 128 / 32 * 16 + lane / 4 : y0 + 2 * (lane % 4);
   const T* bias = p.bias + col0;
   const int inside = static_cast<int>(p.n) - col0;
   if constexpr (WeightsFirst) {
@@ -141,13 +149,6 @@ BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int ent
 // Through shared memory and the copy engine, in boxes of 64 rows and at most 128 bytes of a row.
 template <class Shape, bool Gate>
 inline constexpr int output_columns = Shape::block_y / (Gate ? 2 : 1);  // of a tile of D
-// Columns of a box: as many as divide the tile's, or its share if other blocks of the cluster have theirs.
-template <class Shape, bool Gate, class Out>
-BI_HD constexpr int box_columns(bool shared) {
-  int columns = shared ? 8 * Shape::share_unit / (Gate ? 2 : 1) : 128 / static_cast<int>(sizeof(Out));
-  while (output_columns<Shape, Gate> % columns != 0) columns /= 2;
-  return columns;
-}
 
 // A chunk of 16 bytes of a row of a box, under the swizzle of rows of 128, 64 or 32 bytes.
 template <int RowBytes>
@@ -208,17 +209,23 @@ BI_D void copy_box(const gemm_params<T, Out>& p, unsigned char* box, int row0, i
 template <class Shape, bool Gate, class T, class Out, int Values>
 BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
                       int col0, int entry, int consumer, int& box) {
-  constexpr int columns = box_columns<Shape, Gate, Out>(false), product = Gate ? 2 : 1;
+  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, false), product = Gate ? 2 : 1;
   constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), blocks = columns * product / 8;
+  static_assert(columns <= gemm_wgmma_box_columns<Out>(Shape::block_y, false, false), "room for the boxes");
   const int thread = static_cast<int>(threadIdx.x) % 128;
-#pragma unroll
-  for (int b = 0; b < output_columns<Shape, Gate> / columns; ++b) {
-    unsigned char* target = staging + box * (64 * 128);
+  constexpr int boxes = output_columns<Shape, Gate> / columns;
+#pragma unroll 1
+  for (int b = 0; b < boxes; ++b) {
+    unsigned char* target = staging + box * (64 * row_bytes);
     const int col = col0 / product + columns * b;
-    if (thread == 0) device::tma_store_wait_read<Shape::store_boxes - 1>();
+    if (thread == 0) device::tma_store_wait_read<gemm_wgmma_store_boxes - 1>();
     device::named_barrier(1 + consumer, 128);
 #pragma unroll
-    for (int c = 0; c < blocks; ++c) put_values<Gate, row_bytes, Out>(target, c, acc + 4 * (b * blocks + c));
+    for (int i = 0; i < boxes; ++i) {  // code for each b, as registers have no index; what follows is there once
+      if (i != b) continue;
+#pragma unroll
+      for (int c = 0; c < blocks; ++c) put_values<Gate, row_bytes, Out>(target, c, acc + 4 * (i * blocks + c));
+    }
     if (!Gate && p.p.residual != nullptr) {
       device::named_barrier(1 + consumer, 128);
       add_residual(p.p, row0, col, entry, 64, row_bytes / 16,
@@ -235,7 +242,7 @@ BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
       device::named_barrier(1 + consumer, 128);
       copy_box<columns, Gate>(p.p, target, row0, col, entry);
     }
-    box = (box + 1) % Shape::store_boxes;
+    box = (box + 1) % gemm_wgmma_store_boxes;
   }
 }
 
@@ -243,7 +250,7 @@ BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
 template <class Shape, bool Gate, class T, class Out, int Values>
 BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
                       int col0, int entry, int consumer, block_range share) {
-  constexpr int columns = box_columns<Shape, Gate, Out>(true), product = Gate ? 2 : 1;
+  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, true), product = Gate ? 2 : 1;
   constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), box_bytes = 64 * row_bytes;
   constexpr int blocks = Shape::share_unit;
   static_assert(blocks * 8 == columns * product, "a unit is a box");
@@ -286,7 +293,7 @@ BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* staging
 template <class Shape, class T, class Out, int Values>
 BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values],
                              int col0, int row0, int entry, int consumer, block_range blocks) {
-  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
+  const int thread = thread_now() % 128, warp = thread / 32, lane = thread % 32;
   const int width = p.load_x < 64 ? p.load_x : 64, row_bytes = width * 2;
   staging += consumer * (Shape::block_y * 64 * 2);
   col0 += 64 * consumer;
@@ -336,10 +343,10 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
 template <class Shape, bool Gate, class T, class Out, int Values>
 BI_D void store_turned_rows(const gemm_wgmma_params<T, Out>& p, float* staging, const float (&acc)[Values], int col0,
                             int row0, int entry, int consumer, block_range blocks) {
-  constexpr int stride = Shape::staging_stride;
+  constexpr int stride = gemm_wgmma_staging_stride;
   staging += consumer * (Shape::block_y * stride);
   col0 += 64 * consumer;
-  const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, lane = thread % 32;
+  const int thread = thread_now() % 128, warp = thread / 32, lane = thread % 32;
   device::named_barrier(1 + consumer, 128);
 #pragma unroll
   for (int j = 0; j < Values / 4; ++j) {

@@ -20,62 +20,80 @@ namespace kernel {
 
 inline constexpr int gemm_wgmma_max_stages = 16;
 
-// Consumers: warpgroups, each with Fragments blocks of 64 rows of X and BlockY rows of Y. Levels: with 2^Levels slices
-// in one thread block, the subtrees that wait for their neighbour.
-template <bool WeightsFirst, int Consumers, int Fragments, int BlockY, int Levels>
+// What the host has to know of a kernel's shape.
+struct gemm_wgmma_form {
+  bool weights_first;
+  int consumers, block_x, block_y, threads;
+};
+
+// Consumers: warpgroups, each with 64 rows of X and BlockY rows of Y. Levels: with 2^Levels slices in one thread block, the
+// subtrees that wait for their neighbour.
+template <bool WeightsFirst, int Consumers, int BlockY, int Levels>
 struct gemm_wgmma_shape {
   static constexpr bool weights_first = WeightsFirst;
-  static constexpr int consumers = Consumers, fragments = Fragments, block_y = BlockY, levels = Levels;
-  static constexpr int consumer_x = 64 * Fragments, block_x = consumer_x * Consumers;
+  static constexpr int consumers = Consumers, block_x = 64 * Consumers, block_y = BlockY, levels = Levels;
   // Many accumulators, or subtrees that wait, need more registers than an even share: consumers take some from the
   // copying warpgroup.
-  static constexpr bool moves_registers = Consumers == 2 && Fragments * BlockY / 2 * (Levels + 1) >= 96;
+  static constexpr bool moves_registers = Consumers == 2 && BlockY / 2 * (Levels + 1) >= 96;
   static constexpr int consumer_threads = 128 * Consumers;
   static constexpr int threads = consumer_threads + 128;
   static constexpr int blocks_y = BlockY / 8;  // blocks of 8 rows of Y, of which a thread has 4 values each
-  static constexpr int store_boxes = 2;        // with tokens first: of 64 rows and 128 bytes, a consumer's
-  static constexpr int staging_stride = 68;  // with weights first: floats of a token, 64 weights and a shift of 4 banks
   // What a block of a cluster along k combines and writes is a number of these: 8 tokens, or 16 columns.
   static constexpr int share_unit = WeightsFirst ? 1 : 2;
   // Thread blocks that may share the slices of a tile. (Each number is one more version of the way out.)
-  static constexpr int max_cluster_k = WeightsFirst                      ? (Consumers == 1 ? 8 : 1)
-                                       : Fragments == 1 && BlockY <= 160 ? 2
-                                                                         : 1;
-  static_assert(!WeightsFirst || (Levels == 0 && Fragments == 1), "with weights first, slices go to other blocks");
+  static constexpr int max_cluster_k = WeightsFirst    ? (Consumers == 1  ? (BlockY <= 32 ? 8 : 4)
+                                                          : BlockY <= 104 ? 4
+                                                                          : 1)
+                                       : BlockY <= 160 ? 2
+                                                       : 1;
+  BI_HD static constexpr gemm_wgmma_form form() { return {WeightsFirst, Consumers, block_x, BlockY, threads}; }
 };
+
+inline constexpr int gemm_wgmma_store_boxes = 2;  // with tokens first: of 64 rows and at most 128 bytes, a consumer's
+// With weights first: floats of a token in shared memory, 64 weights and a shift of 4 banks.
+inline constexpr int gemm_wgmma_staging_stride = 68;
 
 // Two thread blocks an SM, if their rings leave room: one may be of the next kernel, and fill its ring early. (A gate
 // takes registers of its own.)
 template <class Shape, bool Gate>
 inline constexpr int gemm_wgmma_min_blocks = Shape::consumers == 1 && Shape::block_y <= (Gate ? 96 : 128) ? 2 : 1;
 // The largest share of a tile that a block of a cluster along k combines and writes, in blocks of 8 rows of Y.
-template <class Shape>
-BI_HD constexpr int gemm_wgmma_share(int cluster_k) {
-  return (Shape::blocks_y / Shape::share_unit + cluster_k - 1) / cluster_k * Shape::share_unit;
+BI_HD constexpr int gemm_wgmma_share(const gemm_wgmma_form& f, int cluster_k) {
+  const int unit = f.weights_first ? 1 : 2;
+  return (f.block_y / 8 / unit + cluster_k - 1) / cluster_k * unit;
+}
+// With tokens first: columns of a box of outputs. As many as divide the tile's, or its share if other blocks of the cluster
+// have theirs.
+template <class Out>
+BI_HD constexpr int gemm_wgmma_box_columns(int block_y, bool gate, bool shared) {
+  int columns = shared ? 16 / (gate ? 2 : 1) : 128 / static_cast<int>(sizeof(Out));
+  while (block_y / (gate ? 2 : 1) % columns != 0) columns /= 2;
+  return columns;
 }
 // Where results wait for their way out: boxes of outputs for the copy engine, else, with weights first, fp32
 // [token][weight].
-template <class Shape, class Out>
-BI_HD constexpr int gemm_wgmma_staging_bytes(int load_x, int cluster_k, bool boxes) {
+template <class Out>
+BI_HD constexpr int gemm_wgmma_staging_bytes(const gemm_wgmma_form& f, int load_x, int cluster_k, bool boxes) {
   constexpr int out = static_cast<int>(sizeof(Out));
-  if (Shape::weights_first) {
-    return boxes ? Shape::block_y * load_x * out : Shape::consumers * Shape::block_y * Shape::staging_stride * 4;
+  if (f.weights_first) {
+    return boxes ? f.block_y * load_x * out : f.consumers * f.block_y * gemm_wgmma_staging_stride * 4;
   }
-  return Shape::consumers *
-         (cluster_k == 1 ? Shape::store_boxes * 64 * 128 : gemm_wgmma_share<Shape>(cluster_k) * 8 * 64 * out);
+  return f.consumers * 64 * out *
+         (cluster_k == 1 ? gemm_wgmma_store_boxes * gemm_wgmma_box_columns<Out>(f.block_y, false, false)
+                         : gemm_wgmma_share(f, cluster_k) * 8);
 }
 // The tensor core reads 64 rows of X even if a stage has fewer: those of the last stage must be memory too.
-template <class Shape, class Out>
-BI_HD constexpr int gemm_wgmma_after_ring(int load_x, int cluster_k, bool boxes) {
-  const int tail = (Shape::block_x - load_x) * 128;
-  const int staging = gemm_wgmma_staging_bytes<Shape, Out>(load_x, cluster_k, boxes);
+template <class Out>
+BI_HD constexpr int gemm_wgmma_after_ring(const gemm_wgmma_form& f, int load_x, int cluster_k, bool boxes) {
+  const int tail = (f.block_x - load_x) * 128;
+  const int staging = gemm_wgmma_staging_bytes<Out>(f, load_x, cluster_k, boxes);
   return staging > tail ? staging : tail;
 }
 // Bytes of shared memory, from any address. A block of a cluster along k gets its share from all others.
-template <class Shape, class Out>
-BI_HD constexpr int gemm_wgmma_shared_bytes(int stages, int load_x, int cluster_k, bool boxes) {
-  return 1024 + stages * (load_x + Shape::block_y) * 128 + gemm_wgmma_after_ring<Shape, Out>(load_x, cluster_k, boxes) +
-         (cluster_k - 1) * gemm_wgmma_share<Shape>(cluster_k) * Shape::consumer_threads * 16;
+template <class Out>
+constexpr int gemm_wgmma_shared_bytes(const gemm_wgmma_form& f, int stages, int load_x, int cluster_k, bool boxes) {
+  return 1024 + stages * (load_x + f.block_y) * 128 + gemm_wgmma_after_ring<Out>(f, load_x, cluster_k, boxes) +
+         (cluster_k - 1) * gemm_wgmma_share(f, cluster_k) * f.consumers * 128 * 16;
 }
 
 template <class T, class Out>
@@ -84,6 +102,7 @@ struct gemm_wgmma_params {
   gemm_params<T, Out> p;
   int load_x;                // rows of X in a tile: Shape::block_x, or fewer, of which the rest is not computed
   int cluster_x, cluster_y;  // thread blocks that share tiles of Y, of X
+  int share_x, share_y;      // rows of them that each of those copies
   int cluster_k;             // thread blocks that share the slices of a tile
   int grid_x, grid_y;        // tiles, in units of clusters
   int group;                 // tiles of X that are walked together before the next tile of Y
@@ -93,7 +112,7 @@ struct gemm_wgmma_params {
   int box_y;                 // with weights first: rows of Y in a box of D
   bool store_by_copy;        // boxes of D leave through the copy engine
   bool weights_are_final;    // the weights may be read before the kernels that this one depends on are over
-  bool weights_once;         // no other tile reads them again
+  bool weights_once;         // no later tile reads them again
 };
 
 namespace gemm_wgmma {
@@ -154,16 +173,16 @@ struct operand {
   const device::tensor_map* map;
   std::uint32_t target;    // of stage 0
   int stage_bytes, bytes;  // of a stage, of this operand in it
-  int rows;                // of the share
+  int rows, first;         // of the share; its first one
   std::uint16_t blocks;
   std::uint64_t policy;
   bool is_x, transposed, multicast;
   bool has_waited;  // for this kernel's dependencies
 };
 template <class Shape, class T, class Out>
-BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, device::mbarrier* full,
-                       device::mbarrier* empty, int rank_x, int rank_y, slice_list ks, int first_tile, int tile_step,
-                       bool even) {
+BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, const device::mbarrier* full,
+                       const device::mbarrier* empty, int rank_x, int rank_y, slice_list ks, int first_tile,
+                       int tile_step, bool even) {
   const std::uint32_t full0 = device::shared_address(full), empty0 = device::shared_address(empty);
   place at;
   bool mine = even;
@@ -173,7 +192,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, dev
   int until_trigger = copies > p.copies_after_trigger ? copies - p.copies_after_trigger : 1;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
-    const int row = o.is_x ? t.x + rank_y * o.rows : t.y + rank_x * o.rows;
+    const int row = (o.is_x ? t.x : t.y) + o.first;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
       if (--until_trigger == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;

@@ -74,10 +74,13 @@ struct gemm_device {
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Thread blocks that run at once, in whole clusters. Clusters of more than 2 leave processors idle: those of one are
-// neighbours, in groups that differ from GPU to GPU. An H100 of 132 had room for 30 of 4 and 15 of 8.
+// Clusters that run at once. Those of more than 2 leave processors idle: a cluster's are neighbours, in groups that differ
+// from GPU to GPU. Measured on an H100 of 132; other GPUs have as many in proportion.
 constexpr std::int64_t resident_clusters(const gemm_device& d, int cluster) {
-  return (cluster <= 2 ? d.processors : d.processors / 11 * 10) / cluster;
+  constexpr int measured[] = {132, 66, 39, 30, 22, 17, 15, 15};
+  if (cluster < 1 || cluster > 8) return 1;  // no GPU promises those
+  const std::int64_t room = std::int64_t{measured[cluster - 1]} * d.processors / 132;
+  return room > 0 ? room : 1;
 }
 
 // Fills in the grid.
@@ -94,17 +97,22 @@ constexpr bool gemm_may_share(const gemm_schedule& s) {
   return s.weights_first ? s.block_n <= 64 : s.block_m == 64 && s.block_n <= 128;
 }
 
+// With few tokens, tiles with the same 128 weights are neighbours, and read them at once; not where a cluster has more weights.
+constexpr int gemm_group(const gemm_schedule& s, const gemm_problem& p) {
+  if (s.weights_first && (s.block_n <= 64 || (s.cluster_n == 1 && p.m <= 1024))) return 1;
+  return 4;
+}
+
 // Calls f with every schedule of the wgmma kernel that is legal for a problem.
 template <class F>
 constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& d, F f) {
-  const auto emit = [&](bool weights_first, int block_m, int block_n, int cluster_m, int cluster_n, int cluster_k,
-                        int group) {
+  const auto emit = [&](bool weights_first, int block_m, int block_n, int cluster_m, int cluster_n, int cluster_k) {
     gemm_schedule s;
     s.kernel = gemm_kernel::wgmma;
     s.weights_first = weights_first;
     s.block_m = block_m, s.block_n = block_n;
     s.cluster_m = cluster_m, s.cluster_n = cluster_n, s.cluster_k = cluster_k;
-    s.group = group;
+    s.group = gemm_group(s, p);
     s = with_blocks(s, p, d);
     f(s);
     if (gemm_may_share(s)) {
@@ -120,7 +128,8 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   // Weights first, tokens padded to block_m, up to 64 weights: some, or as many as give every processor one tile.
   constexpr int token_blocks[] = {8, 16, 32, 64, 96, 128};
   for (const int block_m : token_blocks) {
-    if (p.kn && block_m != 8 && block_m != 32 && block_m != 128) continue;
+    if (p.kn && block_m != 8 && block_m != 32) continue;
+    if (p.slices == 8 && block_m > 32) continue;
     const std::int64_t share = ceil_div(p.n * ceil_div(p.m, block_m), resident_clusters(d, p.slices));
     const int even = static_cast<int>(share < 64 ? ceil_div(share, 8) * 8 : 64);
     const int widths[] = {32, 64, even};
@@ -129,45 +138,60 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
       if (w == 2 && (even == 32 || even == 64)) continue;  // is there already
       if (p.kn && block_n != 64) continue;
       if (p.slices > 1) {
-        emit(true, block_m, block_n, 1, 1, p.slices, 1);
+        emit(true, block_m, block_n, 1, 1, p.slices);
         continue;
       }
       for (const int cluster_n : {1, 2, 4}) {
         for (const int cluster_m : {1, 2}) {
           if (block_m / cluster_n % 8 != 0 || block_n / cluster_m % 8 != 0) continue;
           if (p.kn && cluster_m > 1) continue;  // a block of 64 weights is copied as one
-          emit(true, block_m, block_n, cluster_m, cluster_n, 1, 1);
+          emit(true, block_m, block_n, cluster_m, cluster_n, 1);
         }
       }
     }
   }
-  if (p.slices == 1 && !p.kn) {  // for tokens that fill three blocks of 112 better than three of 128
-    for (const int cluster_n : {1, 2}) {
-      for (const int cluster_m : {1, 2}) emit(true, 112, 128, cluster_m, cluster_n, 1, 1);
+  // Weights first, 128 weights: numbers of tokens between those of other tiles, subtrees that wait, clusters of 3. Of clusters
+  // along the slices those stand here that were the fastest somewhere.
+  if (!p.kn) {
+    for (const int block_m : {88, 104, 128, 160, 192}) {
+      for (int cluster_k = 1; cluster_k <= p.slices && cluster_k <= (block_m <= 104 ? 4 : 1); cluster_k *= 2) {
+        const int in_block = p.slices / cluster_k;
+        if (block_m == 160 ? in_block > 1 : block_m == 128 ? in_block != 4 : in_block > 2) continue;
+        for (const int cluster_n : {1, 2}) {
+          for (const int cluster_m : {1, 2, 3, 4}) {
+            const int shared = cluster_m * cluster_n;
+            if (cluster_k == 4   ? shared > 2
+                : cluster_k == 2 ? cluster_m != 2 || cluster_n != 2
+                                 : cluster_m > 2 && shared != 3 && shared != 8) {
+              continue;
+            }
+            emit(true, block_m, 128, cluster_m, cluster_n, cluster_k);
+          }
+        }
+      }
     }
   }
   // Tokens first. Each thread block has slices / cluster_k of the slices.
   const auto tokens_first = [&](int block_m, int block_n, int cluster_k) {
-    constexpr int group = 4;
-    emit(false, block_m, block_n, 1, 1, cluster_k, group);
-    const bool shares_weights = block_n % (p.kn ? 128 : 16) == 0;
-    if (shares_weights) emit(false, block_m, block_n, 2, 1, cluster_k, group);
-    if (cluster_k > 1) return;
-    emit(false, block_m, block_n, 1, 2, 1, group);
-    if (shares_weights) emit(false, block_m, block_n, 2, 2, 1, group);
+    for (const int cluster_n : {1, 2}) {
+      for (const int cluster_m : {1, 2}) {
+        if (cluster_m > 1 && p.kn && block_n % 128 != 0) continue;
+        if (cluster_k > 1 && cluster_n > cluster_m) continue;  // never the fastest
+        emit(false, block_m, block_n, cluster_m, cluster_n, cluster_k);
+      }
+    }
   };
   if (p.slices == 1) {
     if (!p.kn) {
-      for (const int block_n : {80, 96, 128, 160, 192, 256}) tokens_first(64, block_n, 1);
+      for (const int block_n : {96, 128}) tokens_first(64, block_n, 1);
       for (const int block_n : {160, 192, 224}) tokens_first(128, block_n, 1);
-      tokens_first(256, 128, 1);
     }
     tokens_first(128, 128, 1);
     tokens_first(128, 256, 1);
   } else {
     if (p.slices == 2) {
       if (!p.kn) {
-        for (const int block_n : {80, 96, 128, 160}) tokens_first(64, block_n, 2);
+        for (const int block_n : {96, 128}) tokens_first(64, block_n, 2);
       }
     }
     for (const int cluster_k : {1, 2}) {
@@ -214,10 +238,10 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
 // top. Its constants were fitted to benchmarks/results/h100/gemm_schedules.jsonl.
 inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
   constexpr double clock = 1723.0;                  // a microsecond
-  constexpr double memory = 3.231e6;                // bytes a microsecond
-  constexpr double l2 = 5500.0, port = 122.0;       // bytes a clock, of all and of one processor
-  constexpr double latency = 1338.0, loop = 230.0;  // clocks: of a copy; of the least tile of k
-  constexpr double sharpness = 3.87;
+  constexpr double memory = 3.2706e6;               // bytes a microsecond
+  constexpr double l2 = 6769.0, port = 123.4;       // bytes a clock, of all and of one processor
+  constexpr double latency = 1267.0, loop = 219.3;  // clocks: of a copy; of the least tile of k
+  constexpr double sharpness = 3.504;
   const int block_x = s.weights_first ? s.block_n : s.block_m, block_y = s.weights_first ? s.block_m : s.block_n;
   const int cluster_x = s.weights_first ? s.cluster_n : s.cluster_m,
             cluster_y = s.weights_first ? s.cluster_m : s.cluster_n;
@@ -233,44 +257,52 @@ inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gem
 
   // Stages of the ring, and whether the next kernel's blocks fit beside these.
   const int stage_bytes = (block_x + block_y) * 128;
-  const int staging = 1024 + (s.weights_first ? block_y * block_x * 2 : block_x > 64 ? 32768 : 16384);
+  const int share = static_cast<int>(ceil_div(block_y, 8 * s.cluster_k));  // where others send partial results
+  const int staging = 1024 + (s.cluster_k - 1) * share * blocks_64 * 2048 +
+                      (s.weights_first ? block_y * block_x * 2
+                       : block_x > 64  ? 32768
+                                       : 16384);
   const int room = ((s.residents == 2 ? 112 : 226) * 1024 - staging) / stage_bytes;
   const int stages = room < gemm_max_stages ? room : gemm_max_stages;
   const bool overlaps = stages * stage_bytes + staging <= 113 * 1024 && block_x <= 64 && block_y <= 128;
 
   const auto larger = [](double x, double y) { return x > y ? x : y; };
-  const double tensor = 4.0 * blocks_64 * larger(18.0, block_y / 2.0) * (block_x >= 128 ? 0.945 : 0.8275);
-  const double uneven = p.k % 64 != 0 ? 1.75 : 1.0;  // rows that start inside a line of memory
-  const double copied = static_cast<double>(block_x) / cluster_y + static_cast<double>(block_y) / cluster_x;
+  const double tensor = 2.0 * blocks_64 * block_y * (block_x >= 128 ? 0.9108 : 0.8156);
+  const double uneven = p.k % 64 != 0 ? 2.177 : 1.0;  // rows that start inside a line of memory
+  // Rows that the L2 cache gives a block: sharing saves a part of them. The larger operand comes from memory, and is more
+  // work; that are the weights but for very many tokens.
+  const bool x_is_larger = s.weights_first == (p.m <= 2 * p.n);
+  const auto copied = [](int block, int sharers, bool is_larger) {
+    const double saved = block - 8.0 * static_cast<double>(ceil_div(block, 8 * sharers));
+    return is_larger ? 1.2158 * (block - 0.8383 * saved) : block - 0.4684 * saved;
+  };
+  const double from_l2 = copied(block_x, cluster_y, x_is_larger) + copied(block_y, cluster_x, !x_is_larger);
   const double terms[] = {
       depth * larger(tensor, loop) * residents / clock,
       depth * stage_bytes * uneven * residents / port / clock,
-      depth * copied * 128.0 * uneven * larger(0.0, tiles < clusters ? tiles : clusters) * cluster / l2 / clock,
-      depth * latency / (stages > 1 ? stages - 1 : 1) * (uneven > 1.0 ? 1.11 : 1.0) / clock,
+      depth * from_l2 * 128.0 * uneven * larger(0.0, tiles < clusters ? tiles : clusters) * cluster / l2 / clock,
+      depth * latency / (stages > 1 ? stages - 1 : 1) * (cluster_x * cluster_y > 1 ? 1.127 : 1.0) / clock,
       2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory,
   };
   double sum = 0.0;
   for (const double t : terms) sum += std::pow(t, sharpness);
   double body = std::pow(sum, 1.0 / sharpness);
-  if (!s.weights_first && s.block_m == 128 && s.block_n == 160) body *= 1.047;
-  if (block_x == 256) body *= 1.01;
+  if (!s.weights_first && s.block_m == 128 && s.block_n == 160 && s.cluster_k == p.slices) body *= 1.088;
+  if (s.weights_first && s.block_n > 64) body *= cluster == 1 && s.group == 1 ? 0.987 : 1.0416;
 
-  double end = 0.069 + block_y * (s.weights_first ? 0.00334 : 0.00645) * (block_x > 128 ? 2 : 1);
-  if (s.cluster_k > 1) end += 0.182 + block_y * 0.00393;
-  const double launch = 1.17 - (overlaps ? 0.326 : 0.0) +
-                        (cluster >= 4   ? 0.297
-                         : cluster >= 2 ? 0.172
-                                        : 0.0) +
-                        0.778 * static_cast<double>(s.blocks) / d.processors / residents;
-  return launch + body + end * (1.0 + 0.68 * (rounds - 1.0));
+  double ends = block_y * (s.weights_first ? 0.00558 : 0.00425) * (block_x > 128 ? 2 : 1);
+  if (s.cluster_k > 1) ends += 0.76 + 0.00615 * block_y * blocks_64 * (s.cluster_k - 1) / s.cluster_k;
+  if (overlaps) ends -= 0.105;
+  if (cluster > 1) ends += 0.058;
+  return body + ends + 2.056 * static_cast<double>(s.blocks) / d.processors / residents;
 }
 
 // Schedules that are hopeless, or were never the best by more than noise where others were.
 constexpr bool gemm_is_plausible(const gemm_schedule& s, const gemm_problem& p) {
   if (s.cluster_m > 1 && p.m <= s.block_m) return false;
   if (!s.weights_first) return p.m >= 48;
-  if (p.m > 512 || p.m > 8 * s.block_m) return false;
-  if (s.block_n > 64) return p.m > 160;
+  if (s.block_n > 64) return p.m > 128 && (p.m <= 1024 || p.slices > 1);
+  if (p.m > 512 || p.m > 8 * s.block_m || (s.cluster_k == 4 && s.block_m > 64)) return false;
   return s.block_m < 2 * (p.m > 8 ? p.m : 8) && (s.block_m >= 32 || s.cluster_n == 1);
 }
 
@@ -285,7 +317,7 @@ inline bool tuned_gemm_schedule(const gemm_problem& p, const gemm_device& d, gem
     t.block_m = row.block_m, t.block_n = row.block_n;
     t.cluster_m = row.cluster_m, t.cluster_n = row.cluster_n, t.cluster_k = row.cluster_k;
     t.residents = row.residents;
-    t.group = row.weights_first ? 1 : 4;
+    t.group = gemm_group(t, p);
     t = with_blocks(t, p, d);
     if (row.two_rounds_at_once) {
       const std::int64_t tiles = gemm_tiles(p.m, p.n, 1, t.block_m, t.block_n) * t.cluster_k;

@@ -53,46 +53,55 @@ BI_D inline std::uint64_t wgmma_operand(std::uint32_t address, int block_bytes) 
 #define BI_WGMMA_R96 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
 #define BI_WGMMA_R112 "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
-#define BI_WGMMA_R48_8 "%48,%49,%50,%51,%52,%53,%54,%55"
 #define BI_WGMMA_R32_8 "%32,%33,%34,%35,%36,%37,%38,%39"
 
-// p: whether to accumulate, then the operands' signs and layouts.
-#define BI_WGMMA(Type, Name, N, Registers, A, B, P, TA, TB, ...)                                                  \
-  template <int TransA, int TransB>                                                                               \
-  struct wgmma_instruction<Type, N, TransA, TransB> {                                                             \
-    BI_D static void run(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int accumulate) {                   \
-      asm volatile("{.reg .pred p; setp.ne.b32 p, " P ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." Name \
-                   "." Name " {" Registers "}, " A ", " B ", p, 1, 1, " TA ", " TB ";}"                           \
-                   : __VA_ARGS__                                                                                  \
-                   : "l"(a), "l"(b), "r"(accumulate), "n"(TransA), "n"(TransB));                                  \
-    }                                                                                                             \
+// p: whether the first step accumulates, the others do; then the operands' signs and layouts. Four steps in one statement:
+// the compiler's time goes by the operands of statements.
+#define BI_WGMMA_STEP(Name, N, Registers, A, B, P, TA, TB) \
+  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." Name "." Name " {" Registers "}, " A ", " B ", " P ", 1, 1, " TA ", " TB ";"
+#define BI_WGMMA_NEXT(SA, SB) "add.s64 a, a, " SA "; add.s64 b, b, " SB ";"
+#define BI_WGMMA(Type, Name, N, Registers, A, B, P, TA, TB, SA, SB, ...)                              \
+  template <int TransA, int TransB>                                                                   \
+  struct wgmma_instruction<Type, N, TransA, TransB> {                                                 \
+    BI_D static void run(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int accumulate) {       \
+      asm volatile("{.reg .pred p, q; .reg .b64 a, b; mov.b64 a, " A "; mov.b64 b, " B ";"            \
+                   "setp.ne.b32 p, " P ", 0; setp.eq.b32 q, 0, 0;"                                    \
+                   BI_WGMMA_STEP(Name, N, Registers, "a", "b", "p", TA, TB) BI_WGMMA_NEXT(SA, SB)     \
+                   BI_WGMMA_STEP(Name, N, Registers, "a", "b", "q", TA, TB) BI_WGMMA_NEXT(SA, SB)     \
+                   BI_WGMMA_STEP(Name, N, Registers, "a", "b", "q", TA, TB) BI_WGMMA_NEXT(SA, SB)     \
+                   BI_WGMMA_STEP(Name, N, Registers, "a", "b", "q", TA, TB) "}"                       \
+                   : __VA_ARGS__                                                                      \
+                   : "l"(a), "l"(b), "r"(accumulate), "n"(TransA), "n"(TransB), "n"(TransA ? 128 : 2), \
+                     "n"(TransB ? 128 : 2));                                                          \
+    }                                                                                                 \
   };
-#define BI_WGMMA_BOTH(N, Registers, A, B, P, TA, TB, ...)                 \
-  BI_WGMMA(bf16, "bf16", N, Registers, A, B, P, TA, TB, __VA_ARGS__) \
-  BI_WGMMA(fp16, "f16", N, Registers, A, B, P, TA, TB, __VA_ARGS__)
+#define BI_WGMMA_BOTH(N, Registers, A, B, P, TA, TB, SA, SB, ...)            \
+  BI_WGMMA(bf16, "bf16", N, Registers, A, B, P, TA, TB, SA, SB, __VA_ARGS__) \
+  BI_WGMMA(fp16, "f16", N, Registers, A, B, P, TA, TB, SA, SB, __VA_ARGS__)
 
 template <class T, int N, int TransA, int TransB>
 struct wgmma_instruction;
-BI_WGMMA_BOTH(8, "%0,%1,%2,%3", "%4", "%5", "%6", "%7", "%8", BI_WGMMA_D4(0))
-BI_WGMMA_BOTH(16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", "%10", "%11", "%12", BI_WGMMA_D4(0), BI_WGMMA_D4(4))
-BI_WGMMA_BOTH(32, BI_WGMMA_R0, "%16", "%17", "%18", "%19", "%20", BI_WGMMA_D16(0))
-BI_WGMMA_BOTH(64, BI_WGMMA_R0 "," BI_WGMMA_R16, "%32", "%33", "%34", "%35", "%36", BI_WGMMA_D32(0))
-BI_WGMMA_BOTH(80, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32_8, "%40", "%41", "%42", "%43", "%44", BI_WGMMA_D32(0), BI_WGMMA_D4(32), BI_WGMMA_D4(36))
-BI_WGMMA_BOTH(96, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32, "%48", "%49", "%50", "%51", "%52", BI_WGMMA_D32(0), BI_WGMMA_D16(32))
-BI_WGMMA_BOTH(112, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48_8, "%56", "%57", "%58", "%59", "%60", BI_WGMMA_D32(0), BI_WGMMA_D16(32), BI_WGMMA_D4(48), BI_WGMMA_D4(52))
-BI_WGMMA_BOTH(128, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48, "%64", "%65", "%66", "%67", "%68", BI_WGMMA_D64(0))
-BI_WGMMA_BOTH(160, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64, "%80", "%81", "%82", "%83", "%84", BI_WGMMA_D64(0), BI_WGMMA_D16(64))
-BI_WGMMA_BOTH(192, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80, "%96", "%97", "%98", "%99", "%100", BI_WGMMA_D64(0), BI_WGMMA_D32(64))
-BI_WGMMA_BOTH(224, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80 "," BI_WGMMA_R96, "%112", "%113", "%114", "%115", "%116", BI_WGMMA_D64(0), BI_WGMMA_D32(64), BI_WGMMA_D16(96))
-BI_WGMMA_BOTH(256, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80 "," BI_WGMMA_R96 "," BI_WGMMA_R112, "%128", "%129", "%130", "%131", "%132", BI_WGMMA_D64(0), BI_WGMMA_D64(64))
+BI_WGMMA_BOTH(8, "%0,%1,%2,%3", "%4", "%5", "%6", "%7", "%8", "%9", "%10", BI_WGMMA_D4(0))
+BI_WGMMA_BOTH(16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", "%10", "%11", "%12", "%13", "%14", BI_WGMMA_D4(0), BI_WGMMA_D4(4))
+BI_WGMMA_BOTH(32, BI_WGMMA_R0, "%16", "%17", "%18", "%19", "%20", "%21", "%22", BI_WGMMA_D16(0))
+BI_WGMMA_BOTH(64, BI_WGMMA_R0 "," BI_WGMMA_R16, "%32", "%33", "%34", "%35", "%36", "%37", "%38", BI_WGMMA_D32(0))
+BI_WGMMA_BOTH(88, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32_8 ",%40,%41,%42,%43", "%44", "%45", "%46", "%47", "%48", "%49", "%50", BI_WGMMA_D32(0), BI_WGMMA_D4(32), BI_WGMMA_D4(36), BI_WGMMA_D4(40))
+BI_WGMMA_BOTH(96, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32, "%48", "%49", "%50", "%51", "%52", "%53", "%54", BI_WGMMA_D32(0), BI_WGMMA_D16(32))
+BI_WGMMA_BOTH(104, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 ",%48,%49,%50,%51", "%52", "%53", "%54", "%55", "%56", "%57", "%58", BI_WGMMA_D32(0), BI_WGMMA_D16(32), BI_WGMMA_D4(48))
+BI_WGMMA_BOTH(128, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48, "%64", "%65", "%66", "%67", "%68", "%69", "%70", BI_WGMMA_D64(0))
+BI_WGMMA_BOTH(160, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64, "%80", "%81", "%82", "%83", "%84", "%85", "%86", BI_WGMMA_D64(0), BI_WGMMA_D16(64))
+BI_WGMMA_BOTH(192, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80, "%96", "%97", "%98", "%99", "%100", "%101", "%102", BI_WGMMA_D64(0), BI_WGMMA_D32(64))
+BI_WGMMA_BOTH(224, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80 "," BI_WGMMA_R96, "%112", "%113", "%114", "%115", "%116", "%117", "%118", BI_WGMMA_D64(0), BI_WGMMA_D32(64), BI_WGMMA_D16(96))
+BI_WGMMA_BOTH(256, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R48 "," BI_WGMMA_R64 "," BI_WGMMA_R80 "," BI_WGMMA_R96 "," BI_WGMMA_R112, "%128", "%129", "%130", "%131", "%132", "%133", "%134", BI_WGMMA_D64(0), BI_WGMMA_D64(64))
 #undef BI_WGMMA_BOTH
 #undef BI_WGMMA
+#undef BI_WGMMA_STEP
+#undef BI_WGMMA_NEXT
 #undef BI_WGMMA_R0
 #undef BI_WGMMA_R16
 #undef BI_WGMMA_R32
 #undef BI_WGMMA_R48
 #undef BI_WGMMA_R32_8
-#undef BI_WGMMA_R48_8
 #undef BI_WGMMA_R64
 #undef BI_WGMMA_R80
 #undef BI_WGMMA_R96
@@ -102,9 +111,9 @@ BI_WGMMA_BOTH(256, BI_WGMMA_R0 "," BI_WGMMA_R16 "," BI_WGMMA_R32 "," BI_WGMMA_R4
 #undef BI_WGMMA_D16
 #undef BI_WGMMA_D4
 
-// d = a b^T, or d + a b^T if accumulate. TransA, TransB: 1 if the operand is mn-major.
+// d = a b^T, or d + a b^T if accumulate, over 64 k, steps of 16 ascending. TransA, TransB: 1 if the operand is mn-major.
 template <class T, int N, int TransA, int TransB>
-BI_D void wgmma_m64k16(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int accumulate) {
+BI_D void wgmma_m64k64(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int accumulate) {
   wgmma_instruction<T, N, TransA, TransB>::run(d, a, b, accumulate);
 }
 
