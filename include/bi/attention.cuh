@@ -170,7 +170,8 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
       static_assert(most >= least, "a leaf fits the rings");
       p.stages = s.stages != 0 ? s.stages : most;
       checker c("attention");
-      c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most, "what the leaves' rings can have");
+      c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most,
+                  "what the leaves' rings can have");
       if (!c.ok()) return c.result();
       grid.block.x = kernel::attention_leaves_shape<HeadDim>::threads;
       grid.shared_bytes = static_cast<std::size_t>(kernel::attention_leaves_bytes<Contract, HeadDim>(p.stages));
