@@ -119,29 +119,53 @@ attention_split_limits split_limits(const attention_limits& l) {
 template <int HeadDim>
 inline constexpr bool has_leaves_kernel = HeadDim <= 128;
 
-// Tiles of the longest ring of attention_split.cuh; less than 2: there is no room.
-template <class T, int HeadDim>
-constexpr int most_split_stages(std::int64_t shared_limit) {
+// The longest ring, up to `most`, whose shared memory is within the limit.
+template <class Bytes>
+constexpr int longest_ring(int most, std::int64_t shared_limit, const Bytes& bytes) {
   int stages = 0;
-  while (stages < kernel::attention_split_max_stages &&
-         kernel::attention_split_bytes<T, HeadDim, most_row_warps<HeadDim>>(stages + 1) <= shared_limit) {
-    ++stages;
-  }
+  while (stages < most && bytes(stages + 1) <= shared_limit) ++stages;
   return stages;
-}
-// Slots of each of the two rings of attention_leaves.cuh.
-template <class Contract, int HeadDim>
-constexpr int most_leaves_slots(std::int64_t shared_limit) {
-  int slots = 0;
-  while (slots < kernel::attention_leaves_most_slots &&
-         kernel::attention_leaves_bytes<Contract, HeadDim>(slots + 1) <= shared_limit) {
-    ++slots;
-  }
-  return slots;
 }
 
 // H100's; what is picked runs on devices that have no less.
 inline constexpr std::int64_t split_shared_limit = 227 * 1024;
+
+// The stages asked for, or with 0 as many as there can be; p has them then.
+template <class T>
+status take_stages(kernel::attention_split_params<T>& p, int asked, int least, int most) {
+  p.stages = asked != 0 ? asked : most;
+  checker c("attention");
+  c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most, "what the kernel's rings can have");
+  return c.result();
+}
+
+// The kernel that walks the blocks' shares.
+template <class Contract, int HeadDim, class T>
+status attention_walk_shares(kernel::attention_split_params<T>& p, const schedule::attention_schedule& s,
+                             cuda_stream stream) {
+  launch_shape grid;
+  grid.grid.x = static_cast<unsigned>(s.blocks);
+  if constexpr (has_leaves_kernel<HeadDim>) {
+    if (s.row_warps == 1) {
+      constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
+      constexpr int least = kernel::attention_leaves_least_slots;
+      constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
+      static_assert(most >= least, "a leaf fits the rings");
+      if (const status st = take_stages(p, s.stages, least, most); !st) return st;
+      grid.block.x = kernel::attention_leaves_shape<HeadDim>::threads;
+      grid.shared_bytes = static_cast<std::size_t>(bytes(p.stages));
+      grid.programmatic = true;
+      return launch("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, grid, p, stream);
+    }
+  }
+  constexpr int row_warps = most_row_warps<HeadDim>;
+  constexpr auto bytes = kernel::attention_split_bytes<T, HeadDim, row_warps>;
+  constexpr int most = longest_ring(kernel::attention_split_max_stages, split_shared_limit, bytes);
+  if (const status st = take_stages(p, s.stages, 2, most); !st) return st;
+  grid.block.x = kernel::attention_split_shape<HeadDim, row_warps>::threads;
+  grid.shared_bytes = static_cast<std::size_t>(bytes(p.stages));
+  return launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, row_warps>, grid, p, stream);
+}
 
 template <class Contract, int HeadDim, class T>
 status attention_split(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
@@ -159,38 +183,7 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
   p.partials.rows = l.rows;
-  launch_shape grid;
-  grid.grid.x = static_cast<unsigned>(s.blocks);
-  status st;
-  bool launched = false;
-  if constexpr (has_leaves_kernel<HeadDim>) {
-    if (s.row_warps == 1) {
-      constexpr int least = kernel::attention_leaves_least_slots;
-      constexpr int most = most_leaves_slots<Contract, HeadDim>(split_shared_limit);
-      static_assert(most >= least, "a leaf fits the rings");
-      p.stages = s.stages != 0 ? s.stages : most;
-      checker c("attention");
-      c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most,
-                  "what the leaves' rings can have");
-      if (!c.ok()) return c.result();
-      grid.block.x = kernel::attention_leaves_shape<HeadDim>::threads;
-      grid.shared_bytes = static_cast<std::size_t>(kernel::attention_leaves_bytes<Contract, HeadDim>(p.stages));
-      grid.programmatic = true;
-      st = launch("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, grid, p, stream);
-      launched = true;
-    }
-  }
-  if (!launched) {
-    constexpr int row_warps = most_row_warps<HeadDim>;
-    constexpr int most = most_split_stages<T, HeadDim>(split_shared_limit);
-    p.stages = s.stages != 0 ? s.stages : most;
-    checker c("attention");
-    c.supported("schedule.stages", p.stages, 2 <= p.stages && p.stages <= most, "what the ring can have");
-    if (!c.ok()) return c.result();
-    grid.block.x = kernel::attention_split_shape<HeadDim, row_warps>::threads;
-    grid.shared_bytes = static_cast<std::size_t>(kernel::attention_split_bytes<T, HeadDim, row_warps>(p.stages));
-    st = launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, row_warps>, grid, p, stream);
-  }
+  const status st = attention_walk_shares<Contract, HeadDim>(p, s, stream);
   if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
 
   const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};

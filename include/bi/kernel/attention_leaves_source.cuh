@@ -82,8 +82,7 @@ class attention_leaves_source {
 
  private:
   BI_D void enter_request() {
-    item_ = device::make_attention_item<Contract>(device::attention_request_rows(p_.batch, walk_.run.request),
-                                                  p_.len[walk_.run.request], p_.causal, p_.window);
+    item_ = attention_request_item<Contract>(p_, walk_.run.request);
     cursor_ = device::view_cursor(p_.view, walk_.run.request);
     const bool is_last = walk_.run.request + 1 >= p_.batch.requests;
     const std::int32_t* const next = is_last || lane_ >= 4 ? nullptr : cursor_.next_row(32 * lane_);

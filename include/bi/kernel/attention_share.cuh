@@ -50,6 +50,13 @@ BI_D inline std::int64_t attention_inclusive_sum(std::int64_t x, int lane) {
   return x;
 }
 
+// What the items of a request see, one for each head.
+template <class Contract, class T>
+BI_D device::attention_item attention_request_item(const attention_params<T>& p, std::int64_t request) {
+  return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
+                                               p.causal, p.window);
+}
+
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
 template <class Contract, class T, int Threads>
 BI_D void attention_share_start(const attention_params<T>& p, attention_share_memory<Threads>& memory,
@@ -57,9 +64,7 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const auto leaves_of = [&](std::int64_t request) -> std::int64_t {
     if (request >= p.batch.requests) return 0;
-    return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
-                                                 p.causal, p.window)
-        .leaves;
+    return attention_request_item<Contract>(p, request).leaves;
   };
   // Each thread sums a piece of the requests; if it is more than one, a warp then searches the piece that has the share's
   // first leaf.
@@ -112,11 +117,7 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
 // To the run after walk.run.
 template <class Contract, class T>
 BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk) {
-  walk.next(p.heads_kv, [&](std::int64_t request) {
-    return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
-                                                 p.causal, p.window)
-        .leaves;
-  });
+  walk.next(p.heads_kv, [&](std::int64_t request) { return attention_request_item<Contract>(p, request).leaves; });
 }
 
 // A thread's columns of packed row `row`, 8 j + 2 t + e from `column` on, as a partial result. o(2 j + e): their values.
