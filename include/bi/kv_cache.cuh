@@ -16,45 +16,64 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-// With a given schedule; the arguments have passed check() and leave something to do.
-template <class Norm, class Rope, class T>
-status launch_kv_append(const kv_append_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
-  const cache_strides k = k_source_strides(a), v = v_source_strides(a);
-  const cache_strides cache_k = k_strides(a.cache), cache_v = v_strides(a.cache);
+template <class T>
+kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
+  const auto pages = [](T* data, const cache_strides& s) {
+    return kernel::kv_append_pages<T>{data, s.page, s.token, s.head};
+  };
+  const cache_strides k = k_source_strides(a), v = v_source_strides(a), q = q_source_strides(a), o = q_out_strides(a);
   kernel::kv_append_params<T> p = {};
-  p.k = a.k;
-  p.v = a.v;
-  p.cache_k = a.cache.k;
-  p.cache_v = a.cache.v;
+  p.k = {a.k, k.token, k.head};
+  p.v = {a.v, v.token, v.head};
+  p.cache_k = pages(a.cache.k, k_strides(a.cache));
+  p.cache_v = pages(a.cache.v, v_strides(a.cache));
+  if (a.q != nullptr) {
+    p.q = {a.q, q.token, q.head};
+    p.q_out = {a.q_out, o.token, o.head};
+    p.q_weight = a.q_norm_weight;
+    p.heads_q = a.heads_q;
+  }
   p.slot = a.slot;
   p.position = a.table.cos != nullptr ? a.position : nullptr;
-  p.norm_weight = a.norm_weight;
-  p.k_token_stride = k.token;
-  p.k_head_stride = k.head;
-  p.v_token_stride = v.token;
-  p.v_head_stride = v.head;
-  p.cache_k_page_stride = cache_k.page;
-  p.cache_k_token_stride = cache_k.token;
-  p.cache_k_head_stride = cache_k.head;
-  p.cache_v_page_stride = cache_v.page;
-  p.cache_v_token_stride = cache_v.token;
-  p.cache_v_head_stride = cache_v.head;
+  p.k_weight = a.norm_weight;
+  p.digest = a.digest;
+  p.run_index = a.run_index;
   p.num_pages = a.cache.num_pages;
   p.page_size = a.cache.page_size;
   p.head_dim = a.cache.head_dim;
-  p.heads = {a.tokens, a.cache.heads};
+  p.tokens = a.tokens;
+  p.heads = a.cache.heads;
   p.rope = device::make_rope_source(a.table, a.cache.head_dim);
   p.norm_eps = a.norm_eps;
-  p.aligned = device::vector_aligned(a.norm_weight, 0);
-  for (const std::int64_t stride : {k.token, k.head}) p.aligned = p.aligned && device::vector_aligned(a.k, stride);
-  for (const std::int64_t stride : {v.token, v.head}) p.aligned = p.aligned && device::vector_aligned(a.v, stride);
-  for (const std::int64_t stride : {cache_k.page, cache_k.token, cache_k.head}) {
-    p.aligned = p.aligned && device::vector_aligned(a.cache.k, stride);
-  }
-  for (const std::int64_t stride : {cache_v.page, cache_v.token, cache_v.head}) {
-    p.aligned = p.aligned && device::vector_aligned(a.cache.v, stride);
-  }
-  return launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, s, stream);
+  using device::vector_aligned;
+  const auto heads_aligned = [](const auto& x) {
+    return vector_aligned(x.data, x.token_stride) && vector_aligned(x.data, x.head_stride);
+  };
+  const auto pages_aligned = [&](const auto& x) { return heads_aligned(x) && vector_aligned(x.data, x.page_stride); };
+  p.aligned = heads_aligned(p.k) && heads_aligned(p.v) && heads_aligned(p.q) && heads_aligned(p.q_out) &&
+              pages_aligned(p.cache_k) && pages_aligned(p.cache_v) && vector_aligned(p.k_weight, 0) &&
+              vector_aligned(p.q_weight, 0);
+  return p;
+}
+
+// Threads of a head in kv_append_lanes_kernel; 0: not one of its heads.
+template <class T>
+int kv_append_lanes(const kernel::kv_append_params<T>& p) {
+  constexpr int each = 2 * device::vector_size;  // elements of a lane
+  if (!p.aligned || p.head_dim % each != 0 || p.head_dim > 32 * each || p.rope.rotary_dim % each != 0) return 0;
+  if (p.heads_q > 1 << 20 || p.heads > 1 << 20) return 0;
+  int lanes = 1;
+  while (lanes * each < p.head_dim) lanes *= 2;
+  return lanes;
+}
+
+// With a given schedule; the arguments have passed check() and leave something to do.
+template <class Norm, class Rope, class T>
+status launch_kv_append(const kv_append_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
+  kernel::kv_append_params<T> p = make_kv_append_params(a);
+  p.lanes = kv_append_lanes(p);
+  if (p.lanes == 0) return launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, s, stream);
+  return launch_flat("kv_append", kernel::kv_append_lanes_kernel<Norm, Rope, T>, p, s, stream);
 }
 
 }  // namespace launch_detail
@@ -63,8 +82,10 @@ template <class T, class Norm, class Rope>
 status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.tokens == 0) return st;
-  const schedule::flat_schedule s = schedule::pick_flat_schedule(a.tokens * a.cache.heads, 32);
-  return launch_detail::launch_kv_append<Norm, Rope>(a, s, stream);
+  const int lanes = launch_detail::kv_append_lanes(launch_detail::make_kv_append_params(a));
+  const std::int64_t heads_q = a.q != nullptr ? a.heads_q : 0, heads = a.cache.heads;
+  const std::int64_t threads = lanes != 0 ? lanes * (heads_q + 2 * heads) : 32 * (heads_q + heads);
+  return launch_detail::launch_kv_append<Norm, Rope>(a, schedule::pick_shared_schedule(a.tokens, threads), stream);
 }
 
 BI_NAMESPACE_END

@@ -100,12 +100,21 @@ struct BI_TYPE kv_view {
 
 // Writes the K and V of new tokens into their slots, once, before attention reads them. With norm_weight K is
 // normalised per head, with a table it is rotated: the bytes of qk_norm, rope and a plain append run one after another.
-// V, and K without either, are copied bit by bit. Contracts: a norm of bi/contract/norm.hpp, contract::rope_draft.
-// T is bf16, fp16 or float. No workspace.
-// slot[t] < 0 marks padding: nothing of token t is read or written. Where it is not, slot[t] must lie in the cache, be
-// no other token's, and position[t] must lie in the table: the reference refuses other calls; kernels take a slot or
-// position that is out of range for padding, and of tokens that share a slot any may win.
-// k and v must not overlap the cache.
+// V, and K without either, are copied bit by bit. Contracts: a norm of bi/contract/norm.hpp, contract::rope_draft,
+// contract::digest_draft. T is bf16, fp16 or float. No workspace.
+//
+// With q, the tokens' queries go the same way to q_out: qk_norm with q_norm_weight, then rope. Allowed alias: q_out ==
+// q with the same strides, also where q, k and v are parts of one array of rows, as a fused projection leaves them.
+//
+// With digest, digest[t] is what token t adds to the digest of a run of KV tokens (bi/contract/digest.hpp) in which it
+// is token run_index[t], modulo 2^64. So a run's digest grows with the run: digest_kv of n tokens is
+// digest_length_term(n * kv_token_bytes(heads, head_dim, sizeof(T))) plus the sum of theirs.
+//
+// slot[t] < 0 marks padding: nothing of token t is written, but for digest[t] = 0. Where it is not, slot[t] must lie in
+// the cache, be no other token's, position[t] must lie in the table and run_index[t] be at least 0: the reference
+// refuses other calls; kernels take a slot or position that is out of range for padding, and of tokens that share a
+// slot any may win. Outputs must overlap nothing else, nor each other. No alignment beyond that of the elements is
+// required; heads that start at multiples of 16 bytes, of whole 16 elements up to 512, run faster.
 template <class T>
 struct BI_TYPE kv_append_args {
   paged_cache<T> cache{};
@@ -118,9 +127,19 @@ struct BI_TYPE kv_append_args {
   const std::int64_t* slot = nullptr;  // [tokens]
   std::int64_t tokens = 0;
   const T* norm_weight = nullptr;          // [head_dim], null: no norm
-  float norm_eps = 1e-6f;                  // finite, >= 0
+  float norm_eps = 1e-6f;                  // finite, >= 0; of q's norm too
   const std::int32_t* position = nullptr;  // [tokens], required with a table
   rope_table table{};                      // cos == nullptr: no rotation
+  const T* q = nullptr;                    // [tokens, heads_q, head_dim], null: K and V only
+  std::int64_t heads_q = 0;                // at least 1 with q
+  std::int64_t q_token_stride = 0;         // elements, 0: heads_q * q_head_stride
+  std::int64_t q_head_stride = 0;          // 0: head_dim
+  const T* q_norm_weight = nullptr;        // [head_dim], null: no norm
+  T* q_out = nullptr;                      // [tokens, heads_q, head_dim], required with q
+  std::int64_t q_out_token_stride = 0;     // as of q
+  std::int64_t q_out_head_stride = 0;
+  std::uint64_t* digest = nullptr;          // [tokens], null: none
+  const std::int32_t* run_index = nullptr;  // [tokens], null: 0
 };
 
 template <class T>
@@ -166,13 +185,17 @@ inline checker& check_view(checker& c, const kv_view& v, std::int64_t requests) 
   }
 }
 
-// The strides of k and v with their defaults filled in; page is not used.
+// The strides of k, v, q and q_out with their defaults filled in; page is not used.
+BI_HD inline cache_strides source_strides(std::int64_t token, std::int64_t head, std::int64_t heads,
+                                          std::int64_t head_dim) {
+  cache_strides s;
+  s.head = head != 0 ? head : head_dim;
+  s.token = token != 0 ? token : heads * s.head;
+  return s;
+}
 template <class T>
 BI_HD cache_strides k_source_strides(const kv_append_args<T>& a) {
-  cache_strides s;
-  s.head = a.k_head_stride != 0 ? a.k_head_stride : a.cache.head_dim;
-  s.token = a.k_token_stride != 0 ? a.k_token_stride : a.cache.heads * s.head;
-  return s;
+  return source_strides(a.k_token_stride, a.k_head_stride, a.cache.heads, a.cache.head_dim);
 }
 template <class T>
 BI_HD cache_strides v_source_strides(const kv_append_args<T>& a) {
@@ -181,38 +204,111 @@ BI_HD cache_strides v_source_strides(const kv_append_args<T>& a) {
   if (a.v_token_stride != 0) s.token = a.v_token_stride;
   return s;
 }
+template <class T>
+BI_HD cache_strides q_source_strides(const kv_append_args<T>& a) {
+  return source_strides(a.q_token_stride, a.q_head_stride, a.heads_q, a.cache.head_dim);
+}
+template <class T>
+BI_HD cache_strides q_out_strides(const kv_append_args<T>& a) {
+  return source_strides(a.q_out_token_stride, a.q_out_head_stride, a.heads_q, a.cache.head_dim);
+}
+
+namespace kv_append_detail {
+
+// `count` rows of bytes, `stride` bytes apart.
+struct byte_rows {
+  const char* name;
+  const void* data;
+  std::int64_t count, stride, width;
+
+  std::int64_t bytes() const { return count > 0 ? (count - 1) * stride + width : 0; }
+};
+
+// [tokens, heads, head_dim]: the argument's strides must keep heads and tokens apart.
+template <class T>
+byte_rows token_rows(checker& c, const char* name, const char* token_name, const T* p, const cache_strides& s,
+                     std::int64_t tokens, std::int64_t heads, std::int64_t head_dim) {
+  constexpr std::int64_t bytes = sizeof(T);
+  const std::int64_t width = (heads - 1) * s.head + head_dim;
+  c.stride(token_name, s.token, width, "the width of a token's heads", tokens, bytes);
+  c.pointer(name, p);
+  if (!c.ok()) return {name, p, 0, 0, 0};
+  return {name, p, tokens, s.token * bytes, width * bytes};
+}
+
+// Rows of one stride may take turns: parts of the rows of one array.
+inline void check_apart(checker& c, const byte_rows& a, const byte_rows& b) {
+  if (a.stride == b.stride && a.stride > 0 && a.data != nullptr && b.data != nullptr) {
+    const auto x = reinterpret_cast<std::uintptr_t>(a.data), y = reinterpret_cast<std::uintptr_t>(b.data);
+    const auto stride = static_cast<std::uintptr_t>(a.stride);
+    const std::uintptr_t after = y >= x ? (y - x) % stride : (stride - (x - y) % stride) % stride;
+    const auto a_width = static_cast<std::uintptr_t>(a.width), b_width = static_cast<std::uintptr_t>(b.width);
+    if (a_width <= after && after + b_width <= stride) return;
+  }
+  c.disjoint(a.name, a.data, a.bytes(), b.name, b.data, b.bytes());
+}
+
+}  // namespace kv_append_detail
 
 template <class T>
 status check(const kv_append_args<T>& a) {
+  using kv_append_detail::byte_rows;
   checker c("kv_append");
   constexpr std::int64_t bytes = sizeof(T);
   c.at_least("tokens", a.tokens, 0);
   if (!c.ok() || a.tokens == 0) return c.result();
   check_cache(c, a.cache);
-  const std::int64_t heads = a.cache.heads, dim = a.cache.head_dim;
+  const std::int64_t heads = a.cache.heads, dim = a.cache.head_dim, heads_q = a.q != nullptr ? a.heads_q : 0;
   c.stride("k_head_stride", a.k_head_stride, dim, "head_dim", heads, bytes);
   c.stride("v_head_stride", a.v_head_stride, dim, "head_dim", heads, bytes);
+  if (a.q != nullptr) {
+    c.at_least("heads_q", a.heads_q, 1).at_most("heads_q", a.heads_q, std::int64_t{1} << 31);
+    c.stride("q_head_stride", a.q_head_stride, dim, "head_dim", heads_q, bytes);
+    c.stride("q_out_head_stride", a.q_out_head_stride, dim, "head_dim", heads_q, bytes);
+  }
   c.stride("tokens", a.tokens, 0, nullptr, 1, sizeof(std::int64_t));
   if (!c.ok()) return c.result();
-  const cache_strides k = k_source_strides(a), v = v_source_strides(a);
-  const std::int64_t k_width = (heads - 1) * k.head + dim, v_width = (heads - 1) * v.head + dim;
-  c.stride("k_token_stride", k.token, k_width, "the width of a token's heads", a.tokens, bytes);
-  c.stride("v_token_stride", v.token, v_width, "the width of a token's heads", a.tokens, bytes);
-  c.pointer("k", a.k).pointer("v", a.v).pointer("slot", a.slot).optional_pointer("norm_weight", a.norm_weight);
+  const auto rows_of = [&](const char* name, const char* token_name, const T* p, const cache_strides& s,
+                           std::int64_t count) {
+    return kv_append_detail::token_rows(c, name, token_name, p, s, a.tokens, count, dim);
+  };
+  const byte_rows k = rows_of("k", "k_token_stride", a.k, k_source_strides(a), heads);
+  const byte_rows v = rows_of("v", "v_token_stride", a.v, v_source_strides(a), heads);
+  byte_rows q = {"q", nullptr, 0, 0, 0}, q_out = {"q_out", nullptr, 0, 0, 0};
+  if (a.q != nullptr) {
+    q = rows_of("q", "q_token_stride", a.q, q_source_strides(a), heads_q);
+    q_out = rows_of("q_out", "q_out_token_stride", a.q_out, q_out_strides(a), heads_q);
+    c.optional_pointer("q_norm_weight", a.q_norm_weight);
+  } else {
+    c.supported("q_out", a.q_out != nullptr, a.q_out == nullptr, "null without q");
+  }
+  c.pointer("slot", a.slot).optional_pointer("norm_weight", a.norm_weight);
   c.real("norm_eps", a.norm_eps, is_finite(a.norm_eps) && !less(a.norm_eps, 0.0f), "finite and at least 0");
   if (a.table.cos != nullptr || a.table.sin != nullptr) {
     check_rope_table(c, a.table, dim);
     c.pointer("position", a.position);
   }
+  c.optional_pointer("digest", a.digest).optional_pointer("run_index", a.run_index);
   if (!c.ok()) return c.result();
-  const std::int64_t k_bytes = span_bytes(a.tokens, k.token, k_width, bytes);
-  const std::int64_t v_bytes = span_bytes(a.tokens, v.token, v_width, bytes);
-  const std::int64_t cache_k = cache_bytes(a.cache, k_strides(a.cache));
-  const std::int64_t cache_v = cache_bytes(a.cache, v_strides(a.cache));
-  c.disjoint("cache.k", a.cache.k, cache_k, "k", a.k, k_bytes)
-      .disjoint("cache.k", a.cache.k, cache_k, "v", a.v, v_bytes);
-  c.disjoint("cache.v", a.cache.v, cache_v, "k", a.k, k_bytes)
-      .disjoint("cache.v", a.cache.v, cache_v, "v", a.v, v_bytes);
+  const byte_rows cache_k = {"cache.k", a.cache.k, 1, 0, cache_bytes(a.cache, k_strides(a.cache))};
+  const byte_rows cache_v = {"cache.v", a.cache.v, 1, 0, cache_bytes(a.cache, v_strides(a.cache))};
+  const byte_rows digest = {"digest", a.digest, 1, 0, a.tokens * 8};
+  for (const byte_rows& cache : {cache_k, cache_v}) {
+    for (const byte_rows& other : {k, v, q, q_out, digest}) kv_append_detail::check_apart(c, cache, other);
+  }
+  const bool in_place = a.q_out == a.q && q.width == q_out.width && (a.tokens == 1 || q.stride == q_out.stride);
+  if (!in_place) kv_append_detail::check_apart(c, q_out, q);
+  for (const byte_rows& other : {k, v, digest}) kv_append_detail::check_apart(c, q_out, other);
+  for (const byte_rows& other : {k, v, q}) kv_append_detail::check_apart(c, digest, other);
+  const byte_rows arrays[] = {{"slot", a.slot, 1, 0, a.tokens * 8},
+                              {"position", a.position, 1, 0, a.tokens * 4},
+                              {"run_index", a.run_index, 1, 0, a.tokens * 4},
+                              {"norm_weight", a.norm_weight, 1, 0, dim * bytes},
+                              {"q_norm_weight", a.q_norm_weight, 1, 0, dim * bytes}};
+  for (const byte_rows& other : arrays) {
+    kv_append_detail::check_apart(c, q_out, other);
+    kv_append_detail::check_apart(c, digest, other);
+  }
   return c.result();
 }
 

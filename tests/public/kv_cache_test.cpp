@@ -52,6 +52,16 @@ TEST_CASE("kv_append: bad input", "[public][kv_append]") {
   good.norm_weight = weight.data();
   good.position = position.data();
   good.table = {table.data(), table.data() + 20, 5, 8, bi::rope_style::half};
+  good.q = memory + 600;
+  good.heads_q = 3;
+  good.q_norm_weight = weight.data();
+  good.q_out = memory + 700;
+  good.q_out_token_stride = 26;
+  std::vector<std::uint64_t> digest(3);
+  std::vector<std::int32_t> run_index = {0, -1, 2};
+  const std::vector<std::int32_t> bad_index = {-1, 0, 0};
+  good.digest = digest.data();
+  good.run_index = run_index.data();
   REQUIRE(check(good));
   const bad_row<args> rows[] = {
       {[](args& a) { a.tokens = -1; }, {error::too_small, "tokens", -1}},
@@ -91,6 +101,29 @@ TEST_CASE("kv_append: bad input", "[public][kv_append]") {
       {[&](args& a) { a.v = memory; }, {error::overlap, "cache.k"}},
       {[&](args& a) { a.k = memory + 383; }, {error::overlap, "cache.v"}},
       {[&](args& a) { a.v = memory + 193; }, {error::overlap, "cache.v"}},
+      {[](args& a) { a.heads_q = 0; }, {error::too_small, "heads_q", 0}},
+      {[](args& a) { a.heads_q = huge; }, {error::too_large, "heads_q", huge}},
+      {[](args& a) { a.q = nullptr; }, {error::not_supported, "q_out", 1}},
+      {[](args& a) { a.q = byte_after(a.q); }, {error::misaligned, "q"}},
+      {[](args& a) { a.q_out = nullptr; }, {error::null_pointer, "q_out"}},
+      {[](args& a) { a.q_out = byte_after(a.q_out); }, {error::misaligned, "q_out"}},
+      {[](args& a) { a.q_head_stride = 7; }, {error::too_small, "q_head_stride", 7}},
+      {[](args& a) { a.q_out_head_stride = 7; }, {error::too_small, "q_out_head_stride", 7}},
+      {[](args& a) { a.q_token_stride = 23; }, {error::too_small, "q_token_stride", 23}},
+      {[](args& a) { a.q_out_token_stride = 23; }, {error::too_small, "q_out_token_stride", 23}},
+      {[](args& a) { a.q_norm_weight = byte_after(a.q_norm_weight); }, {error::misaligned, "q_norm_weight"}},
+      {[](args& a) { a.digest = byte_after(a.digest); }, {error::misaligned, "digest"}},
+      {[](args& a) { a.run_index = byte_after(a.run_index); }, {error::misaligned, "run_index"}},
+      {[&](args& a) { a.q_out = memory + 600; }, {error::overlap, "q_out"}},  // not q's strides
+      {[&](args& a) { a.q_out = memory + 500; }, {error::overlap, "q_out"}},
+      {[&](args& a) { a.q = memory + 383; }, {error::overlap, "cache.v"}},
+      {[&](args& a) { a.q_out = memory + 100; }, {error::overlap, "cache.k"}},
+      {[&](args& a) { a.digest = reinterpret_cast<std::uint64_t*>(memory + 8); }, {error::overlap, "cache.k"}},
+      {[&](args& a) { a.digest = reinterpret_cast<std::uint64_t*>(memory + 704); }, {error::overlap, "q_out"}},
+      {[&](args& a) { a.digest = reinterpret_cast<std::uint64_t*>(memory + 404); }, {error::overlap, "digest"}},
+      // q_out in the rows of k, between its heads: rows of one stride may take turns, these meet.
+      {[&](args& a) { a.q_out = memory + 429, a.q_out_token_stride = 30; }, {error::overlap, "q_out"}},
+      {[&](args& a) { a.run_index = bad_index.data(); }, {error::too_small, "run_index", -1}},
       {[](args& a) { a.cache.num_pages = 2; }, {error::index_out_of_range, "slot", 11}},
       {[](args& a) { a.cache.num_pages = 0; }, {error::index_out_of_range, "slot", 11}},
       {[](args& a) { a.table.positions = 4; }, {error::index_out_of_range, "position", 4}},
@@ -107,7 +140,7 @@ TEST_CASE("kv_append: bad input", "[public][kv_append]") {
   position[2] = 0;
   slot = {7, 2, 7};
   REQUIRE(bi::describe(ref::kv_append(good)).find("kv_append: ") == 0);
-  position[1] = 1;
+  position[1] = run_index[1] = 1;
   const bi::status st = ref::kv_append(good);
   REQUIRE(bi::describe(st) == "kv_append: slot[2] overlaps another token's slot");
   REQUIRE(st.value == 7);

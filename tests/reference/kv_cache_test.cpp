@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "bi/reference/kv_cache.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "bi/reference/digest.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 
@@ -89,38 +91,48 @@ struct table {
   }
 };
 
-// The three operations one after another, the append by hand.
+// qk_norm and rope of [tokens, heads, dim], packed.
 template <class Norm, class T>
-void apart(bi::kv_append_args<T> a, pages<T>& to) {
+std::vector<T> normed_and_rotated(const bi::kv_append_args<T>& a, const T* from, const bi::cache_strides& s,
+                                  std::int64_t n_heads, const T* weight) {
   const std::int64_t dim = a.cache.head_dim;
-  std::vector<T> k(at(tokens * heads * dim));
-  const bi::cache_strides ks = k_source_strides(a), vs = v_source_strides(a);
+  std::vector<T> x(at(tokens * n_heads * dim));
   for (std::int64_t t = 0; t < tokens; ++t) {
-    for (std::int64_t i = 0; i < heads * dim; ++i)
-      k[at(t * heads * dim + i)] = a.k[t * ks.token + i / dim * ks.head + i % dim];
+    for (std::int64_t i = 0; i < n_heads * dim; ++i)
+      x[at(t * n_heads * dim + i)] = from[t * s.token + i / dim * s.head + i % dim];
   }
-  if (a.norm_weight != nullptr) {
+  if (weight != nullptr) {
     bi::qk_norm_args<T> n;
-    n.x = n.out = k.data();
-    n.weight = a.norm_weight;
+    n.x = n.out = x.data();
+    n.weight = weight;
     n.eps = a.norm_eps;
     n.tokens = tokens;
-    n.heads = heads;
+    n.heads = n_heads;
     n.head_dim = dim;
     REQUIRE(ref::qk_norm<Norm>(n));
   }
   if (a.table.cos != nullptr) {
     bi::rope_args<T> r;
-    r.x = r.out = k.data();
+    r.x = r.out = x.data();
     std::vector<std::int32_t> position(at(tokens));
     for (std::int64_t t = 0; t < tokens; ++t) position[at(t)] = a.slot[t] < 0 ? -1 : a.position[t];
     r.position = position.data();
     r.table = a.table;
     r.tokens = tokens;
-    r.heads = heads;
+    r.heads = n_heads;
     r.head_dim = dim;
     REQUIRE(ref::rope(r));
   }
+  return x;
+}
+
+// The three operations one after another, the append by hand; q_out, packed, of what is not padding.
+template <class Norm, class T>
+void apart(const bi::kv_append_args<T>& a, pages<T>& to, std::vector<T>& q_out) {
+  const std::int64_t dim = a.cache.head_dim;
+  const bi::cache_strides vs = v_source_strides(a);
+  const auto k = normed_and_rotated<Norm>(a, a.k, k_source_strides(a), heads, a.norm_weight);
+  const auto q = normed_and_rotated<Norm>(a, a.q, q_source_strides(a), a.heads_q, a.q_norm_weight);
   for (std::int64_t t = 0; t < tokens; ++t) {
     for (std::int64_t h = 0; a.slot[t] >= 0 && h < heads; ++h) {
       for (std::int64_t d = 0; d < dim; ++d) {
@@ -128,6 +140,8 @@ void apart(bi::kv_append_args<T> a, pages<T>& to) {
         to.place(false, a.slot[t], h)[d] = a.v[t * vs.token + h * vs.head + d];
       }
     }
+    const std::int64_t width = a.heads_q * dim;
+    if (a.slot[t] >= 0) std::copy_n(q.begin() + t * width, width, q_out.begin() + t * width);
   }
 }
 
@@ -140,6 +154,7 @@ void compare(layout l, std::int64_t page_size, std::int64_t dim, std::int64_t ro
   const std::int64_t k_head = dim + (gaps ? 2 : 0), k_token = heads * k_head + (gaps ? 7 : 0);
   auto k = test::random_vector<T>(tokens * k_token, kind, 1), v = test::random_vector<T>(tokens * k_token, kind, 2);
   const auto weight = test::random_vector<T>(dim, test::values::normal, 3);
+  const auto q_weight = test::random_vector<T>(dim, test::values::normal, 13);
   const auto slot = random_slots(num_pages * page_size, 4);
   test::generator g(5);
   std::vector<std::int32_t> position;
@@ -163,12 +178,28 @@ void compare(layout l, std::int64_t page_size, std::int64_t dim, std::int64_t ro
     a.table = {angles.cos.data(), angles.sin.data(), positions, rotary_dim,
                dim % 3 == 0 ? bi::rope_style::interleaved : bi::rope_style::half};
   }
+  constexpr std::int64_t heads_q = 5;
+  a.heads_q = heads_q;
+  a.q_head_stride = dim + (gaps ? 1 : 0);
+  a.q_token_stride = heads_q * a.q_head_stride + (gaps ? 3 : 0);
+  const auto q = test::random_vector<T>(tokens * a.q_token_stride, kind, 14);
+  auto q_out = test::poisoned<T>(tokens * heads_q * dim), expected_q = q_out;
+  a.q = q.data();
+  a.q_out = q_out.data();
+  a.q_norm_weight = norm && page_size != 3 ? q_weight.data() : nullptr;
   const bi::status st = ref::kv_append<Norm>(a, 2);
   INFO(bi::describe(st));
   REQUIRE(st);
-  apart<Norm>(a, separate);
+  apart<Norm>(a, separate, expected_q);
   INFO("layout " << static_cast<int>(l) << ", page size " << page_size << ", head_dim " << dim);
   REQUIRE(test::difference(fused.memory, separate.memory) == "");
+  REQUIRE(test::difference(q_out, expected_q) == "");
+
+  pages<T> without_q(l, page_size, num_pages, dim);
+  a.cache = without_q.cache;
+  a.q = nullptr, a.q_out = nullptr;
+  REQUIRE(ref::kv_append<Norm>(a));
+  REQUIRE(test::difference(without_q.memory, fused.memory) == "");
 }
 
 }  // namespace
@@ -257,4 +288,100 @@ TEST_CASE("kv_append: steps are rounded one by one", "[reference][kv_append]") {
   std::vector<bf16> at_once;
   for (const float x : append(wide, wide_weight)) at_once.push_back(bi::cvt_rn<bf16>(x));
   REQUIRE(test::difference(stepwise, at_once) != "");
+}
+
+TEST_CASE("kv_append: q, k and v of one projection, q in place", "[reference][kv_append]") {
+  constexpr std::int64_t heads_q = 5, dim = 16, width = (heads_q + 2 * heads) * dim;
+  const auto qkv = test::random_vector<bf16>(tokens * width, test::values::normal, 21);
+  const auto weight = test::random_vector<bf16>(dim, test::values::normal, 22);
+  const table angles(dim);
+  const std::vector<std::int32_t> position(at(tokens), 3);
+  const auto slot = random_slots(64, 23);
+  const auto run = [&](bool in_place) {
+    pages<bf16> p(layout::nhd, 16, 4, dim);
+    std::vector<bf16> all = qkv, out = in_place ? qkv : test::poisoned<bf16>(tokens * width);
+    bi::kv_append_args<bf16> a;
+    a.cache = p.cache;
+    bf16* rows = in_place ? out.data() : all.data();
+    a.q = rows, a.k = rows + heads_q * dim, a.v = rows + (heads_q + heads) * dim;
+    a.q_token_stride = a.k_token_stride = a.v_token_stride = a.q_out_token_stride = width;
+    a.q_out = out.data();
+    a.heads_q = heads_q;
+    a.slot = slot.data();
+    a.tokens = tokens;
+    a.norm_weight = a.q_norm_weight = weight.data();
+    a.position = position.data();
+    a.table = {angles.cos.data(), angles.sin.data(), positions, dim, bi::rope_style::half};
+    const bi::status st = ref::kv_append(a);
+    INFO(bi::describe(st));
+    REQUIRE(st);
+    if (in_place) REQUIRE(check(a));
+    std::vector<bf16> result = p.memory;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      if (slot[at(t)] >= 0)
+        result.insert(result.end(), out.begin() + t * width, out.begin() + t * width + heads_q * dim);
+    }
+    return result;
+  };
+  REQUIRE(test::difference(run(true), run(false)) == "");
+}
+
+TEMPLATE_TEST_CASE("kv_append: digests add up to those of runs", "[reference][kv_append][digest]", bf16, float) {
+  using T = TestType;
+  constexpr std::int64_t n = 40, page_size = 7, num_pages = 6;
+  for (const std::int64_t dim : {5, 16}) {
+    const auto x = test::random_vector<T>(2 * n * heads * dim, test::values::hostile, 31);
+    const auto weight = test::random_vector<T>(dim, test::values::normal, 32);
+    pages<T> p(layout::padded, page_size, num_pages, dim);
+    const std::vector<std::int32_t> table = {4, 1, 0, 5, 2, 3};  // pages of the view
+    std::vector<std::int64_t> slot;
+    std::vector<std::int32_t> index;
+    for (std::int64_t j = 0; j < n; ++j) {
+      slot.push_back(table[at(j / page_size)] * page_size + j % page_size);
+      index.push_back(static_cast<std::int32_t>(j));
+    }
+    auto digest = test::poisoned<std::uint64_t>(n), alone = digest;
+    bi::kv_append_args<T> a;
+    a.cache = p.cache;
+    a.norm_weight = weight.data();
+    test::generator g(33);
+    for (std::int64_t done = 0; done < n; done += a.tokens) {
+      a.tokens = std::min(n - done, g.between(1, 9));
+      a.k = x.data() + done * heads * dim;
+      a.v = a.k + n * heads * dim;
+      a.slot = slot.data() + done;
+      a.digest = alone.data() + done, a.run_index = nullptr;
+      REQUIRE(ref::kv_append(a));
+      a.digest = digest.data() + done, a.run_index = index.data() + done;
+      REQUIRE(ref::kv_append(a));
+    }
+    const std::uint64_t token_bytes = kv_token_bytes(heads, dim, sizeof(T));
+    const auto of_run = [&](std::int32_t first, std::int32_t count) {
+      std::uint64_t out = 0;
+      bi::digest_kv_args<T> d;
+      d.cache = {p.cache.k, p.cache.v, num_pages, page_size, heads, dim};
+      d.cache.k_page_stride = p.cache.k_page_stride, d.cache.v_page_stride = p.cache.v_page_stride;
+      d.cache.k_token_stride = p.cache.k_token_stride, d.cache.v_token_stride = p.cache.v_token_stride;
+      d.cache.k_head_stride = p.cache.k_head_stride, d.cache.v_head_stride = p.cache.v_head_stride;
+      d.view = bi::page_table{table.data(), num_pages};
+      d.first = &first, d.count = &count, d.requests = 1, d.out = &out;
+      REQUIRE(ref::digest_kv(d));
+      return out;
+    };
+    std::uint64_t sum = 0;
+    for (std::int32_t j = 0; j < n; ++j) {
+      sum += digest[at(j)];
+      REQUIRE(digest_length_term(static_cast<std::uint64_t>(j + 1) * token_bytes) + sum == of_run(0, j + 1));
+      REQUIRE(digest_length_term(token_bytes) + alone[at(j)] == of_run(j, 1));
+      REQUIRE((digest[at(j)] == alone[at(j)]) == (j == 0));  // control: the index counts
+    }
+    // Padding adds nothing.
+    slot[0] = -1;
+    a.k = x.data(), a.v = a.k + n * heads * dim, a.slot = slot.data(), a.tokens = 2;
+    a.digest = alone.data(), a.run_index = nullptr;
+    const std::uint64_t second = alone[1];
+    REQUIRE(ref::kv_append(a));
+    REQUIRE(alone[0] == 0);
+    REQUIRE(alone[1] == second);
+  }
 }
