@@ -18,6 +18,12 @@
 // The peer: cuBLASLt, D[m, n] = A[m, k] B[n, k]^T, all row-major (column-major D^T = B A^T).
 namespace bench {
 
+// A stack of products, entries one after another.
+struct product {
+  std::int64_t m = 0, n = 0, k = 0, batch = 1;
+  bool kn = false;  // B is [k, n]
+};
+
 inline void require(cublasStatus_t code, const char* what) {
   if (code != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(what) + ": " + cublasLtGetStatusString(code));
 }
@@ -26,17 +32,24 @@ template <class T>
 class cublaslt_product {
  public:
   // The heuristic's first `most` algorithms that need at most workspace_bytes.
-  cublaslt_product(std::int64_t m, std::int64_t n, std::int64_t k, std::size_t workspace_bytes, int most) {
+  cublaslt_product(const product& p, std::size_t workspace_bytes, int most) {
     const cudaDataType_t type = std::is_same_v<T, bi::bf16> ? CUDA_R_16BF : CUDA_R_16F;
     const auto size = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
-    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasOperation_t op = p.kn ? CUBLAS_OP_N : CUBLAS_OP_T;
     BENCH_REQUIRE(cublasLtCreate(&handle_));
     BENCH_REQUIRE(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    BENCH_REQUIRE(
-        cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
-    BENCH_REQUIRE(cublasLtMatrixLayoutCreate(&b_, type, size(k), size(n), k));
-    BENCH_REQUIRE(cublasLtMatrixLayoutCreate(&a_, type, size(k), size(m), k));
-    BENCH_REQUIRE(cublasLtMatrixLayoutCreate(&d_, type, size(n), size(m), n));
+    BENCH_REQUIRE(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &op, sizeof op));
+    const auto layout = [&](cublasLtMatrixLayout_t* to, std::int64_t rows, std::int64_t cols) {
+      const auto count = static_cast<std::int32_t>(p.batch);
+      const std::int64_t stride = rows * cols;
+      BENCH_REQUIRE(cublasLtMatrixLayoutCreate(to, type, size(rows), size(cols), rows));
+      BENCH_REQUIRE(cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+      BENCH_REQUIRE(
+          cublasLtMatrixLayoutSetAttribute(*to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
+    };
+    p.kn ? layout(&b_, p.n, p.k) : layout(&b_, p.k, p.n);
+    layout(&a_, p.k, p.m);
+    layout(&d_, p.n, p.m);
     cublasLtMatmulPreference_t preference = nullptr;
     BENCH_REQUIRE(cublasLtMatmulPreferenceCreate(&preference));
     BENCH_REQUIRE(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,

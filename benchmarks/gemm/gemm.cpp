@@ -54,36 +54,44 @@ void require(const bi::status& st) {
   if (!st) throw std::runtime_error(bi::describe(st));
 }
 
+// How every shape is to be multiplied.
+struct form {
+  std::int64_t batch = 1;
+  bool kn = false;  // weights as [k, n]
+};
+
 // The matrices of one shape, for its largest number of tokens, and copies of the weights that take turns.
 template <class T>
 class operands {
  public:
-  operands(const product_shape& s, cudaStream_t stream)
+  operands(const product_shape& s, const form& f, cudaStream_t stream)
       : n_(s.n),
         k_(s.k),
         max_m_(*std::max_element(s.m.begin(), s.m.end())),
-        copies_(bench::weight_copies(n_, k_)),
+        form_(f),
+        weights_(f.batch * n_ * k_),
+        copies_(bench::weight_copies(f.batch * n_, k_)),
         stream_(stream),
-        a_(max_m_ * k_),
-        b_(copies_ * n_ * k_),
-        d_(max_m_ * n_),
-        expected_(max_m_ * n_),
+        a_(f.batch * max_m_ * k_),
+        b_(copies_ * weights_),
+        d_(f.batch * max_m_ * n_),
+        expected_(f.batch * max_m_ * n_),
         differences_(1),
         workspace_(static_cast<std::int64_t>(workspace_bytes)) {
-    bench::fill_normal(a_.get(), max_m_ * k_, 1, 1.0f, stream);
-    bench::fill_normal(b_.get(), copies_ * n_ * k_, 2, 0.02f, stream);
+    bench::fill_normal(a_.get(), f.batch * max_m_ * k_, 1, 1.0f, stream);
+    bench::fill_normal(b_.get(), copies_ * weights_, 2, 0.02f, stream);
   }
 
   results measure(std::int64_t m) const {
     results r;
-    const double guess_us = bench::expected_us(m, n_, k_);
+    const double guess_us = bench::expected_us(m, form_.batch * n_, k_);
     const std::int64_t launches = std::max(copies_, static_cast<std::int64_t>(200.0 / guess_us) + 1);
     std::vector<bench::graph> graphs;
     std::vector<implementation> owners;
     const auto capture = [&](implementation i, auto launch) {
       launch(b_.get());  // loads the kernel, which a capture doesn't allow everywhere
       graphs.emplace_back(stream_, [&] {
-        for (std::int64_t turn = 0; turn < launches; ++turn) launch(b_.get() + turn % copies_ * n_ * k_);
+        for (std::int64_t turn = 0; turn < launches; ++turn) launch(b_.get() + turn % copies_ * weights_);
       });
       owners.push_back(i);
     };
@@ -95,9 +103,11 @@ class operands {
       }
     };
 
-    const auto op = bi::gemm<T>::prepare({n_, k_, max_m_});
+    const auto layout = form_.kn ? bi::weight_layout::kn : bi::weight_layout::nk;
+    const auto op = bi::gemm<T>::prepare({n_, k_, max_m_, 0, layout});
     bi::gemm_args<T> args;
     args.a = a_.get(), args.b = b_.get(), args.d = d_.get(), args.m = m;
+    args.batch = form_.batch;
     args.b_is_constant = true;
     bi::schedule::gemm_schedule programmatic;
     require(op.pick(args, programmatic));
@@ -108,9 +118,10 @@ class operands {
 
     // What the last launch of a replay must leave, from the generic kernel.
     {
-      const auto generic = bi::schedule::pick_gemm_schedule({m, n_, k_, 1, op.limits().slices}, {});
+      const auto generic =
+          bi::schedule::pick_gemm_schedule({m, n_, k_, form_.batch, op.limits().slices, form_.kn, false}, {});
       auto last = args;
-      last.b = b_.get() + (launches - 1) % copies_ * n_ * k_;
+      last.b = b_.get() + (launches - 1) % copies_ * weights_;
       last.d = expected_.get();
       require(op.launch_with(generic, last, {}, stream_));
     }
@@ -122,7 +133,7 @@ class operands {
           require(launch(now));
         });
         if (const std::int64_t wrong = wrong_elements(graphs.back(), m); wrong != 0) {
-          throw std::runtime_error(std::to_string(wrong) + " of " + std::to_string(m * n_) +
+          throw std::runtime_error(std::to_string(wrong) + " of " + std::to_string(form_.batch * m * n_) +
                                    " elements differ from the generic kernel's");
         }
       });
@@ -133,7 +144,8 @@ class operands {
     std::vector<std::unique_ptr<bench::cublaslt_product<T>>> peers;
     const auto launch_peer = [&](implementation i, std::size_t bytes, int most) {
       attempt(i, [&] {
-        const auto& peer = *peers.emplace_back(std::make_unique<bench::cublaslt_product<T>>(m, n_, k_, bytes, most));
+        const auto& peer = *peers.emplace_back(std::make_unique<bench::cublaslt_product<T>>(
+            bench::product{m, n_, k_, form_.batch, form_.kn}, bytes, most));
         for (int algorithm = 0; algorithm < peer.algorithms(); ++algorithm) {
           capture(i, [&](const T* weights) {
             peer.run(algorithm, a_.get(), weights, d_.get(), workspace_.get(), stream_);
@@ -158,18 +170,21 @@ class operands {
 
  private:
   std::int64_t wrong_elements(const bench::graph& g, std::int64_t m) const {
-    const auto bytes = static_cast<std::size_t>(m * n_) * sizeof(T);
+    const std::int64_t outputs = form_.batch * m * n_;
+    const auto bytes = static_cast<std::size_t>(outputs) * sizeof(T);
     BENCH_REQUIRE(cudaMemsetAsync(d_.get(), 0x7f, bytes, stream_));
     g.replay(stream_);
     BENCH_REQUIRE(cudaMemsetAsync(differences_.get(), 0, sizeof(unsigned long long), stream_));
-    bench::count_differences<T>(d_.get(), expected_.get(), m * n_, differences_.get(), stream_);
+    bench::count_differences<T>(d_.get(), expected_.get(), outputs, differences_.get(), stream_);
     unsigned long long wrong = 0;
     BENCH_REQUIRE(cudaMemcpyAsync(&wrong, differences_.get(), sizeof wrong, cudaMemcpyDeviceToHost, stream_));
     BENCH_REQUIRE(cudaStreamSynchronize(stream_));
     return static_cast<std::int64_t>(wrong);
   }
 
-  std::int64_t n_, k_, max_m_, copies_;
+  std::int64_t n_, k_, max_m_;
+  form form_;
+  std::int64_t weights_, copies_;  // elements of all entries' weights; how often they are there
   cudaStream_t stream_;
   buffer<T> a_, b_, d_, expected_;
   buffer<unsigned long long> differences_;
@@ -180,7 +195,8 @@ class operands {
 template <class T>
 class measurements {
  public:
-  explicit measurements(const std::vector<product_shape>& shapes) : shapes_(shapes), points_(shapes.size()) {
+  measurements(const std::vector<product_shape>& shapes, const form& f)
+      : shapes_(shapes), form_(f), points_(shapes.size()) {
     for (std::size_t s = 0; s < shapes.size(); ++s) points_[s].resize(shapes[s].m.size());
   }
 
@@ -202,8 +218,9 @@ class measurements {
     for (auto _ : state) state.SetIterationTime(mine.us * 1e-6);
     const product_shape& s = shapes_[shape];
     const std::int64_t m = s.m[tokens];
-    const double bytes = 2.0 * static_cast<double>(s.n * s.k + m * s.k + m * s.n);
-    state.counters["TFLOP/s"] = flops(m, s.n, s.k) / mine.us * 1e-6;
+    const auto batch = static_cast<double>(form_.batch);
+    const double bytes = 2.0 * batch * static_cast<double>(s.n * s.k + m * s.k + m * s.n);
+    state.counters["TFLOP/s"] = batch * flops(m, s.n, s.k) / mine.us * 1e-6;
     state.counters["GB/s"] = bytes / mine.us * 1e-3;
     if (i == bi_programmatic) {
       double peer = std::numeric_limits<double>::infinity();
@@ -221,7 +238,7 @@ class measurements {
       if (!stream_) stream_.emplace();
       if (!operands_ || shape_ != shape) {
         operands_.reset();
-        operands_ = std::make_unique<operands<T>>(shapes_[shape], stream_->get());
+        operands_ = std::make_unique<operands<T>>(shapes_[shape], form_, stream_->get());
         shape_ = shape;
       }
       return operands_->measure(shapes_[shape].m[tokens]);
@@ -233,6 +250,7 @@ class measurements {
   }
 
   const std::vector<product_shape>& shapes_;
+  form form_;
   std::vector<std::vector<std::optional<results>>> points_;
   std::optional<owned_stream> stream_;
   std::unique_ptr<operands<T>> operands_;
@@ -242,6 +260,7 @@ class measurements {
 
 struct options {
   std::vector<product_shape> shapes;
+  form of;
   std::string dtype = "bf16", commit = "unknown";
 };
 
@@ -250,11 +269,14 @@ constexpr const char* usage =
     "  --dtype bf16|fp16     the type of A, B and D (bf16)\n"
     "  --shapes FILE         lines \"N K M [M...]\" instead of the built-in shapes\n"
     "  --config FILE         the projections of a Hugging Face config.json instead\n"
+    "  --layout nk|kn        how the weights lie in memory (nk)\n"
+    "  --batch B             stacks of B such products (1)\n"
     "  --commit TEXT         stored in the output's context\n"
     "  --benchmark_filter=REGEX, --benchmark_list_tests, --benchmark_out=FILE, --benchmark_out_format=json\n"
     "                        and the other options of Google Benchmark\n"
-    "Benchmarks are called gemm/IMPLEMENTATION/DTYPE/NxK/M/iterations:1/manual_time. Implementations: bi, bi_serial,\n"
-    "cublaslt, cublaslt_best8, cublaslt_nows. ratio: the lesser time of cublaslt and cublaslt_nows, over bi's.\n";
+    "Benchmarks are called gemm/IMPLEMENTATION/DTYPE/NxK/M/iterations:1/manual_time; with --layout kn gemm_kn/..., with\n"
+    "--batch bmm/IMPLEMENTATION/DTYPE/BxNxK/M/... or bmm_kn/... Implementations: bi, bi_serial, cublaslt, cublaslt_best8,\n"
+    "cublaslt_nows. ratio: the lesser time of cublaslt and cublaslt_nows, over bi's.\n";
 
 options parse(int argc, char** argv) {
   options o;
@@ -263,7 +285,8 @@ options parse(int argc, char** argv) {
     const auto equals = name.find('=');
     const bool known = [&] {
       const auto bare = name.substr(0, equals);
-      return bare == "--dtype" || bare == "--shapes" || bare == "--config" || bare == "--commit";
+      return bare == "--dtype" || bare == "--shapes" || bare == "--config" || bare == "--layout" || bare == "--batch" ||
+             bare == "--commit";
     }();
     if (!known) throw std::invalid_argument("unknown option " + name);
     if (equals != std::string::npos) {
@@ -276,6 +299,15 @@ options parse(int argc, char** argv) {
     if (name == "--dtype") {
       if (value != "bf16" && value != "fp16") throw std::invalid_argument("--dtype is bf16 or fp16, not " + value);
       o.dtype = value;
+    }
+    if (name == "--layout") {
+      if (value != "nk" && value != "kn") throw std::invalid_argument("--layout is nk or kn, not " + value);
+      o.of.kn = value == "kn";
+    }
+    if (name == "--batch") {
+      const auto batch = bench::parse_size(value);
+      if (!batch) throw std::invalid_argument("--batch is a whole number from 1 to 2147483647, not " + value);
+      o.of.batch = *batch;
     }
     if (name == "--shapes") bench::add_shapes_file(o.shapes, value);
     if (name == "--config") bench::add_config(o.shapes, value);
@@ -311,12 +343,14 @@ void add_context(const options& o) {
 
 template <class T>
 int run(const options& o) {
-  measurements<T> all(o.shapes);
+  measurements<T> all(o.shapes, o.of);
+  const std::string stack = o.of.batch > 1 ? std::to_string(o.of.batch) + "x" : "";
+  const std::string kind = std::string(o.of.batch > 1 ? "bmm" : "gemm") + (o.of.kn ? "_kn/" : "/");
   for (std::size_t shape = 0; shape < o.shapes.size(); ++shape) {
     const product_shape& s = o.shapes[shape];
     for (std::size_t tokens = 0; tokens < s.m.size(); ++tokens) {
       for (std::size_t i = 0; i < count; ++i) {
-        const std::string name = std::string("gemm/") + names[i] + "/" + o.dtype + "/" + std::to_string(s.n) + "x" +
+        const std::string name = kind + names[i] + "/" + o.dtype + "/" + stack + std::to_string(s.n) + "x" +
                                  std::to_string(s.k) + "/" + std::to_string(s.m[tokens]);
         benchmark::RegisterBenchmark(name.c_str(),
                                      [&all, shape, tokens, i](benchmark::State& state) {

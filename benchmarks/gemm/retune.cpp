@@ -6,7 +6,7 @@
 //
 //   retune [--slices S] [--quick] [--only TEXT] N K M [M...] [/ N K M [M...]]...
 //
-// --slices: not the default ones. --quick: fewer replays, programmatic launches only, and only the peer's first algorithm.
+// --slices: not the default ones. --quick: fewer replays, launches as bi would only, and only the peer's first algorithm.
 // --only: schedules whose text contains TEXT.
 #include <cuda_runtime_api.h>
 
@@ -123,7 +123,7 @@ int measure(const options& o, const std::vector<std::int64_t>& shape, void* work
                   more.c_str());
     };
     const auto peer = [&](const char* name, std::size_t bytes, int most) {
-      const bench::cublaslt_product<T> product(m, n, k, bytes, most);
+      const bench::cublaslt_product<T> product({m, n, k}, bytes, most);
       double best = 1e30;
       for (int algorithm = 0; algorithm < product.algorithms(); ++algorithm) {
         best = std::min(best, time([&](std::int64_t i) {
@@ -142,9 +142,9 @@ int measure(const options& o, const std::vector<std::int64_t>& shape, void* work
     problem.aligned = true;
     bi::schedule::for_each_gemm_schedule(problem, {}, [&](gemm_schedule s) {
       if (is_hopeless(s, m) || bi::schedule::to_string(s).find(o.only) == std::string::npos) return;
-      for (const bool programmatic : {true, false}) {
-        if (!programmatic && (o.quick || m > 64)) continue;
-        s.programmatic = programmatic;
+      for (int launches_as = 0; launches_as < 2; ++launches_as) {  // as bi would, then the other way
+        if (launches_as == 1 && (o.quick || m > 64)) continue;
+        if (launches_as == 1) s.programmatic = !s.programmatic;
         BENCH_REQUIRE(cudaMemsetAsync(d.get(), 0x7f, static_cast<std::size_t>(m * n) * sizeof(T), stream));
         BENCH_REQUIRE(cudaMemsetAsync(differences, 0, sizeof *differences, stream));
         launch(s, 0, d.get());

@@ -85,10 +85,34 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
     return static_cast<int>(schedule::ceil_div(rows, 8 * blocks)) * 8;
   };
   p.share_x = share(p.load_x, p.cluster_y), p.share_y = share(f.block_y, p.cluster_x);
+  // Rows of one copy: the whole share, or less where the last tile would be filled up with many rows of zeros.
+  const auto rows_at_once = [](int rows, int tile, std::int64_t limit) {
+    if (limit % tile == 0 || tile - limit % tile < 32) return rows;
+    for (int n = 32; n > 8; n -= 8) {
+      if (rows % n == 0) return n;
+    }
+    return 8;
+  };
+  p.copy_x = rows_at_once(p.share_x, p.load_x, x_rows), p.copy_y = rows_at_once(p.share_y, f.block_y, y_rows);
+  if (code.kn) (f.weights_first ? p.copy_x : p.copy_y) = 64;
+  // Of the first `rows` rows of a tile.
+  const auto copied_bytes = [](int rows, int tile, int share, int shares, int copy) {
+    int bytes = 0;
+    for (int i = 0; i < shares; ++i) {
+      const int first = kernel::gemm_wgmma::share_begin(tile, share, i),
+                here = rows - first < share ? rows - first : share;
+      if (here > 0) bytes += (here + copy - 1) / copy * copy * 128;
+    }
+    return bytes;
+  };
+  p.bytes_x = copied_bytes(p.load_x, p.load_x, p.share_x, p.cluster_y, p.copy_x);
+  p.bytes_y = copied_bytes(f.block_y, f.block_y, p.share_y, p.cluster_x, p.copy_y);
+  p.last_bytes_x = copied_bytes(static_cast<int>(x_rows % p.load_x), p.load_x, p.share_x, p.cluster_y, p.copy_x);
+  p.last_bytes_y = copied_bytes(static_cast<int>(y_rows % f.block_y), f.block_y, p.share_y, p.cluster_x, p.copy_y);
   device::tensor_map& tokens = f.weights_first ? p.y : p.x;
   device::tensor_map& weights = f.weights_first ? p.x : p.y;
-  const int tokens_box = f.weights_first ? p.share_y : p.share_x;
-  const int weights_box = f.weights_first ? p.share_x : p.share_y;
+  const int tokens_box = f.weights_first ? p.copy_y : p.copy_x;
+  const int weights_box = f.weights_first ? p.copy_x : p.copy_y;
   status st = encode_tensor_map("gemm", &tokens, element_of<T>, g.a, g.k, g.m, g.lda, g.batch, g.a_batch_stride, 64,
                                 tokens_box);
   if (!st) return st;
@@ -101,7 +125,7 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
     const int cols = f.weights_first ? (p.load_x < 64 ? p.load_x : 64)
                                      : kernel::gemm_wgmma_box_columns<Out>(f.block_y, code.gate, s.cluster_k > 1);
     st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, code.gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
-                           g.d_batch_stride, cols, f.weights_first ? p.box_y : 64);
+                           g.d_batch_stride, cols, f.weights_first ? p.box_y : 16);
     if (!st) return st;
   }
 
@@ -133,25 +157,28 @@ bool with_gemm_shape(const schedule::gemm_schedule& s, int slices, F f) {
   };
   if (s.weights_first) {
     const bool narrow = s.block_n <= 64, wide = s.block_n == 128;
-    if (take(narrow, weights_first<8>{}) || take(narrow, weights_first<32>{})) return true;
+    if (take(narrow, weights_first<8>{}) || take(narrow, weights_first<32>{}) || take(narrow, weights_first<64>{}) ||
+        take(wide, weights_first<192, 128, 1>{})) {
+      return true;
+    }
     if constexpr (!Kn) {
-      return take(narrow, weights_first<16>{}) || take(narrow, weights_first<64>{}) ||
-             take(narrow, weights_first<96>{}) || take(narrow, weights_first<128>{}) ||
-             take(wide, weights_first<88, 128, 1>{}) || take(wide, weights_first<104, 128, 1>{}) ||
-             take(wide, weights_first<128, 128, 2>{}) || take(wide, weights_first<160, 128>{}) ||
-             take(wide, weights_first<192, 128, 1>{});
+      return take(narrow, weights_first<16>{}) || take(narrow, weights_first<96>{}) ||
+             take(narrow, weights_first<128>{}) || take(wide, weights_first<88, 128, 1>{}) ||
+             take(wide, weights_first<104, 128, 1>{}) || take(wide, weights_first<128, 128, 2>{}) ||
+             take(wide, weights_first<136, 128>{}) || take(wide, weights_first<160, 128>{});
     }
     return false;
   }
   const bool low = s.block_m == 64, tall = s.block_m == 128;
   if (take(tall, tokens_first<128, 64, 3>{}) || take(tall, tokens_first<128, 128, 1>{}) ||
-      take(tall, tokens_first<128, 256>{})) {
+      take(tall, tokens_first<128, 192>{}) || take(tall, tokens_first<128, 256>{})) {
     return true;
   }
   if constexpr (!Kn) {
     return take(low, tokens_first<64, 96>{}) || take(low, tokens_first<64, 128>{}) ||
-           take(tall, tokens_first<128, 96, 2>{}) || take(tall, tokens_first<128, 160, 1>{}) ||
-           take(tall, tokens_first<128, 192>{}) || take(tall, tokens_first<128, 224>{});
+           take(tall, tokens_first<128, 80, 1>{}) || take(tall, tokens_first<128, 96, 2>{}) ||
+           take(tall, tokens_first<128, 112>{}) || take(tall, tokens_first<128, 160, 1>{}) ||
+           take(tall, tokens_first<128, 224>{});
   }
   return false;
 }

@@ -136,12 +136,74 @@ TEST_CASE("gemm schedule: clusters of 3 and of 8, tiles of 128 weights", "[sched
   CHECK(legal(problem(512, 1280, 8192, 2), 88, 2, 2, 2));
   CHECK_FALSE(legal(problem(512, 1280, 8192, 2), 88, 3, 2, 2));  // 12 blocks
   CHECK(legal(problem(512, 512, 8192, 4), 88, 2, 1, 4));
+  CHECK_FALSE(legal(problem(512, 512, 8192, 4), 104, 2, 1, 4));
   // Subtrees that wait take registers: four slices in a block leave room for 128 tokens, two for 192.
   CHECK(legal(problem(300, 8192, 8192, 1), 160, 2, 1, 1));
   CHECK_FALSE(legal(problem(300, 8192, 8192, 2), 160, 2, 1, 1));
+  CHECK(legal(problem(400, 5120, 5120, 1), 136, 2, 1, 1));
+  CHECK_FALSE(legal(problem(400, 5120, 5120, 2), 136, 2, 1, 1));
   CHECK(legal(problem(4096, 512, 8192, 4), 128, 2, 1, 1));
   CHECK_FALSE(legal(problem(4096, 512, 8192, 4), 192, 2, 1, 1));
   CHECK(legal(problem(4096, 512, 8192, 2), 192, 2, 1, 1));
+  // [k, n]: a cluster shares whole blocks of 64 weights.
+  CHECK(legal(problem(4096, 512, 8192, 2, true), 192, 2, 1, 1));
+  CHECK_FALSE(legal(problem(4096, 512, 8192, 2, true), 192, 3, 1, 1));
+  CHECK_FALSE(legal(problem(4096, 512, 8192, 1, true), 160, 1, 1, 1));
+}
+
+TEST_CASE("gemm schedule: tiles with tokens first", "[schedule]") {
+  const auto legal = [](const gemm_problem& p, int block_n, int cluster_m, int cluster_n, int cluster_k) {
+    gemm_schedule s;
+    s.kernel = gemm_kernel::wgmma;
+    s.block_m = 128, s.block_n = block_n;
+    s.cluster_m = cluster_m, s.cluster_n = cluster_n, s.cluster_k = cluster_k;
+    s.group = 4;
+    return bi::schedule::gemm_is_legal(bi::schedule::with_blocks(s, p, hopper), p);
+  };
+  CHECK(legal(problem(256, 6144, 4096, 1), 96, 2, 1, 1));
+  CHECK(legal(problem(256, 7168, 8192, 1), 112, 2, 1, 1));
+  CHECK_FALSE(legal(problem(256, 7168, 8192, 2), 112, 2, 1, 1));
+  CHECK(legal(problem(1024, 1280, 8192, 2), 80, 1, 1, 1));
+  CHECK_FALSE(legal(problem(1024, 1280, 8192, 4), 80, 1, 1, 1));
+  CHECK_FALSE(legal(problem(1024, 1280, 8192, 2), 80, 1, 1, 2));
+  CHECK(legal(problem(3000, 2880, 1000, 1), 192, 4, 1, 1));
+  CHECK_FALSE(legal(problem(3000, 2880, 1000, 1), 224, 4, 1, 1));
+  CHECK(legal(problem(512, 6144, 4096, 1, true), 192, 1, 2, 1));
+  CHECK_FALSE(legal(problem(512, 6144, 4096, 1, true), 192, 2, 1, 1));
+  CHECK(legal(problem(128, 4096, 4096, 1, true), 64, 1, 1, 1));
+}
+
+TEST_CASE("gemm schedule: kernels start alone where blocks without a cluster wait for the L2 cache", "[schedule]") {
+  const auto picked = [](std::int64_t m, std::int64_t n, std::int64_t k, int slices) {
+    return bi::schedule::pick_gemm_schedule(problem(m, n, k, slices), hopper);
+  };
+  CHECK_FALSE(picked(1024, 1280, 8192, 2).programmatic);  // 128 x 80
+  CHECK_FALSE(picked(300, 5120, 5120, 1).programmatic);   // 128 x 104
+  CHECK(picked(400, 5120, 5120, 1).programmatic);         // 128 x 136: the tensor core is the bound
+  CHECK(picked(256, 6144, 4096, 1).programmatic);         // a cluster
+  CHECK(picked(1, 6144, 4096, 1).programmatic);
+  const gemm_problem p = problem(300, 5120, 5120, 1);
+  gemm_schedule s = picked(300, 5120, 5120, 1);
+  CHECK(bi::schedule::gemm_starts_alone(s, p, hopper));
+  s.blocks = 80;  // many processors idle
+  CHECK_FALSE(bi::schedule::gemm_starts_alone(s, p, hopper));
+  s.blocks = 120;
+  CHECK_FALSE(bi::schedule::gemm_starts_alone(s, problem(100, 5120, 5120, 1), hopper));  // nothing is shared
+  s.block_n = 64;
+  CHECK_FALSE(bi::schedule::gemm_starts_alone(s, p, hopper));
+}
+
+TEST_CASE("gemm schedule: stacks of short chains have no clusters", "[schedule]") {
+  for (const bool kn : {false, true}) {
+    for (const std::int64_t m : {1, 16, 64, 100, 256, 1000}) {
+      gemm_problem p = problem(m, 512, 128, 1, kn);
+      p.batch = 128;
+      const gemm_schedule s = bi::schedule::pick_gemm_schedule(p, hopper);
+      INFO(to_string(s));
+      CHECK(s.cluster_m * s.cluster_n * s.cluster_k == 1);
+      CHECK(bi::schedule::gemm_is_legal(s, p));
+    }
+  }
 }
 
 TEST_CASE("gemm schedule: clusters that run at once", "[schedule]") {

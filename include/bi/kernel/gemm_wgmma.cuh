@@ -91,28 +91,18 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
       o.policy = is_weights && p.weights_once ? device::policy_evict_first() : device::policy_evict_last();
       o.stage_bytes = stage_bytes;
       o.blocks = 0;
-      // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them. Shares are equal:
-      // where they are more than the tile, the last ones overlap, and the same bytes are written twice.
-      if (is_x) {
-        o.rows = p.share_x;
-        o.first = rank_y * o.rows < p.load_x - o.rows ? rank_y * o.rows : p.load_x - o.rows;
-        o.bytes = p.cluster_y * o.rows * 128;
-        for (int i = 0; i < p.cluster_y; ++i) {
-          o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + i * p.cluster_x + rank_x));
-        }
-        o.target = ring_address + static_cast<std::uint32_t>(o.first * 128);
-      } else {
-        o.rows = p.share_y;
-        o.first = rank_x * o.rows < Shape::block_y - o.rows ? rank_x * o.rows : Shape::block_y - o.rows;
-        o.bytes = p.cluster_x * o.rows * 128;
-        for (int i = 0; i < p.cluster_x; ++i) {
-          o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + rank_y * p.cluster_x + i));
-        }
-        o.target = ring_address + static_cast<std::uint32_t>(x_bytes + o.first * 128);
+      // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them.
+      const int shares = is_x ? p.cluster_y : p.cluster_x;
+      for (int i = 0; i < shares; ++i) {
+        const int in_xy = is_x ? i * p.cluster_x + rank_x : rank_y * p.cluster_x + i;
+        o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + in_xy));
       }
+      o.first = share_begin(is_x ? p.load_x : Shape::block_y, is_x ? p.share_x : p.share_y, is_x ? rank_y : rank_x);
+      o.copy = is_x ? p.copy_x : p.copy_y;
+      o.target = ring_address + static_cast<std::uint32_t>((is_x ? 0 : x_bytes) + o.first * 128);
       o.is_x = is_x;
       o.transposed = is_x ? x_transposed : y_transposed;
-      o.multicast = is_x ? p.cluster_y > 1 : p.cluster_x > 1;
+      o.multicast = shares > 1;
       // A copy that no other block waits for waits for no other. (A block alone frees both operands at once.)
       const device::mbarrier* freed = is_x || cluster_xy == 1 ? empty : empty + gemm_wgmma_max_stages;
       copy_operand<Shape>(p, o, full, freed, rank_x, rank_y, ks, first_tile, tile_step, even);
@@ -123,7 +113,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     device::wait_for_dependencies();  // before anything is written, and before residuals are read
     const int consumer = warp / 4;
     place at;
-    int box = 0, partials_parity = 0;
+    int partials_parity = 0;
     // A stage is free for X of the blocks with this one's X, which lanes 0..7 tell, and for Y of those with its Y: 8..15.
     const int told = lane % 8, operand = lane / 8;
     const bool releases = cluster_xy == 1 ? lane == 0
@@ -214,18 +204,17 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
                                          blocks);
         }
       } else {
-        const int row0 = t.x + 64 * consumer;
-        unsigned char* boxes =
-            staging +
-            consumer * (gemm_wgmma_staging_bytes<Out>(Shape::form(), 0, p.cluster_k, true) / Shape::consumers);
+        const int row0 = t.x + 16 * warp;
+        unsigned char* boxes = staging + warp * (gemm_wgmma_staging_bytes<Out>(Shape::form(), 0, p.cluster_k, true) /
+                                                 (4 * Shape::consumers));
         if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
-          store_boxes<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, consumer, box);
+          store_tile<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry);
         } else if constexpr (Shape::max_cluster_k > 1) {
-          store_share<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, consumer, blocks);
+          store_share<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, blocks);
         }
       }
     }
-    if (thread % 128 == 0) device::tma_store_wait_read<0>();
+    if (lane == 0) device::tma_store_wait_read<0>();
   }
 #else
   __trap();

@@ -120,13 +120,14 @@ BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0,
 }
 
 // Adds the residual to rounded outputs in shared memory: `rows` rows of `chunks` chunks of 16 bytes, where(row, chunk)
-// each, from (row0, col0) of D on.
+// each, from (row0, col0) of D on. By `threads` threads.
 template <class T, class Out, class Where>
-BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int entry, int rows, int chunks, Where where) {
+BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int entry, int rows, int chunks, int thread,
+                       int threads, Where where) {
   constexpr int values = 16 / static_cast<int>(sizeof(Out));
   const T* residual = p.residual + entry * p.residual_batch_stride;
 #pragma unroll 2
-  for (int i = static_cast<int>(threadIdx.x) % 128; i < rows * chunks; i += 128) {
+  for (int i = thread; i < rows * chunks; i += threads) {
     const int row = i / chunks, chunk = i % chunks;
     const int col = col0 + values * chunk, rest = static_cast<int>(p.n) - col;
     if (row0 + row >= p.m || rest <= 0) continue;
@@ -146,145 +147,126 @@ BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int ent
 
 // ---- tokens first
 
-// Through shared memory and the copy engine, in boxes of 64 rows and at most 128 bytes of a row.
-template <class Shape, bool Gate>
-inline constexpr int output_columns = Shape::block_y / (Gate ? 2 : 1);  // of a tile of D
-
-// A chunk of 16 bytes of a row of a box, under the swizzle of rows of 128, 64 or 32 bytes.
+// A chunk of 16 bytes of a row of a box, under the swizzle of rows of 128, 64 or 32 bytes; no other has one.
 template <int RowBytes>
 BI_D unsigned char* box_chunk(unsigned char* box, int row, int chunk) {
   constexpr int shift = RowBytes == 128 ? 0 : RowBytes == 64 ? 1 : 2, mask = RowBytes / 16 - 1;
   return box + row * RowBytes + (chunk ^ (row >> shift & mask)) * 16;
 }
 
-// Writes a block of 8 columns of the product, v = a wgmma's four values, rounded, to its place in a box, at column `at`.
-template <int RowBytes, class Out>
-BI_D void put_block(unsigned char* box, int at, Out v0, Out v1, Out v2, Out v3) {
-  const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  if constexpr (sizeof(Out) == 2) {
-    device::stmatrix_x2(box_chunk<RowBytes>(box, 16 * warp + lane % 16, at / 8),
-                        v0.bits | static_cast<std::uint32_t>(v1.bits) << 16,
-                        v2.bits | static_cast<std::uint32_t>(v3.bits) << 16);
+// Writes a box: a warp's 16 rows of `Columns` columns of D, from v, a wgmma's four values for each 8 of the product's.
+template <int Columns, bool Gate, class Out>
+BI_D void put_box(unsigned char* box, const float* v, int lane) {
+  constexpr int row_bytes = Columns * static_cast<int>(sizeof(Out)), blocks = Columns * (Gate ? 2 : 1) / 8;
+  const int row = lane / 4;
+  if constexpr (Gate) {  // 8 columns of the product make 4 of D
+#pragma unroll
+    for (int c = 0; c < blocks; ++c, v += 4) {
+      const int bytes = (4 * c + lane % 4) * static_cast<int>(sizeof(Out));
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        *reinterpret_cast<Out*>(box_chunk<row_bytes>(box, row + 8 * h, bytes / 16) + bytes % 16) =
+            contract::gemm_silu_gate(cvt_rn<Out>(v[2 * h]), cvt_rn<Out>(v[2 * h + 1]));
+      }
+    }
+  } else if constexpr (sizeof(Out) == 2) {
+    static_assert(blocks % 2 == 0, "two blocks of 8 columns at once");
+#pragma unroll
+    for (int c = 0; c < blocks; c += 2, v += 8) {
+      std::uint32_t r[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        r[i] = cvt_rn<Out>(v[2 * i]).bits | static_cast<std::uint32_t>(cvt_rn<Out>(v[2 * i + 1]).bits) << 16;
+      }
+      device::stmatrix_x4(box_chunk<row_bytes>(box, lane % 16, c + lane / 16), r[0], r[1], r[2], r[3]);
+    }
   } else {
-    const int row = 16 * warp + lane / 4, chunk = at / 4 + lane % 4 / 2, half = lane % 2 * 8;
-    *reinterpret_cast<float2*>(box_chunk<RowBytes>(box, row, chunk) + half) = make_float2(v0, v1);
-    *reinterpret_cast<float2*>(box_chunk<RowBytes>(box, row + 8, chunk) + half) = make_float2(v2, v3);
-  }
-}
-// A gate's block of 8 columns of the product makes 4 of D.
-template <int RowBytes, class Out>
-BI_D void put_gates(unsigned char* box, int at, Out v0, Out v1, Out v2, Out v3) {
-  const int warp = static_cast<int>(threadIdx.x) % 128 / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = 16 * warp + lane / 4, bytes = (at + lane % 4) * static_cast<int>(sizeof(Out));
-  *reinterpret_cast<Out*>(box_chunk<RowBytes>(box, row, bytes / 16) + bytes % 16) = contract::gemm_silu_gate(v0, v1);
-  *reinterpret_cast<Out*>(box_chunk<RowBytes>(box, row + 8, bytes / 16) + bytes % 16) =
-      contract::gemm_silu_gate(v2, v3);
-}
-
-// The four values of a thread, to column 8c of the product.
-template <bool Gate, int RowBytes, class Out>
-BI_D void put_values(unsigned char* box, int c, const float* v) {
-  const Out v0 = cvt_rn<Out>(v[0]), v1 = cvt_rn<Out>(v[1]), v2 = cvt_rn<Out>(v[2]), v3 = cvt_rn<Out>(v[3]);
-  if constexpr (Gate) {
-    put_gates<RowBytes>(box, 4 * c, v0, v1, v2, v3);
-  } else {
-    put_block<RowBytes>(box, 8 * c, v0, v1, v2, v3);
+#pragma unroll
+    for (int c = 0; c < blocks; ++c, v += 4) {
+      const int chunk = 2 * c + lane % 4 / 2, half = lane % 2 * 8;
+      *reinterpret_cast<float2*>(box_chunk<row_bytes>(box, row, chunk) + half) = make_float2(v[0], v[1]);
+      *reinterpret_cast<float2*>(box_chunk<row_bytes>(box, row + 8, chunk) + half) = make_float2(v[2], v[3]);
+    }
   }
 }
 
 // From a box to rows of D that are not aligned.
 template <int Columns, bool Gate, class T, class Out>
-BI_D void copy_box(const gemm_params<T, Out>& p, unsigned char* box, int row0, int col0, int entry) {
+BI_D void copy_box(const gemm_params<T, Out>& p, unsigned char* box, int row0, int col0, int entry, int lane) {
   constexpr int row_bytes = Columns * static_cast<int>(sizeof(Out)), values = 16 / static_cast<int>(sizeof(Out));
   Out* d = p.d + entry * p.d_batch_stride + row0 * p.ldd + col0;
   const int rows = static_cast<int>(p.m) - row0, cols = static_cast<int>(p.n) / (Gate ? 2 : 1) - col0;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x) % 128; i < 64 * Columns; i += 128) {
+  for (int i = lane; i < 16 * Columns; i += 32) {
     const int r = i / Columns, c = i % Columns;
     if (r >= rows || c >= cols) continue;
     d[r * p.ldd + c] = reinterpret_cast<const Out*>(box_chunk<row_bytes>(box, r, c / values))[c % values];
   }
 }
 
-template <class Shape, bool Gate, class T, class Out, int Values>
-BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
-                      int col0, int entry, int consumer, int& box) {
-  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, false), product = Gate ? 2 : 1;
-  constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), blocks = columns * product / 8;
-  static_assert(columns <= gemm_wgmma_box_columns<Out>(Shape::block_y, false, false), "room for the boxes");
-  const int thread = static_cast<int>(threadIdx.x) % 128;
-  constexpr int boxes = output_columns<Shape, Gate> / columns;
-#pragma unroll 1
-  for (int b = 0; b < boxes; ++b) {
-    unsigned char* target = staging + box * (64 * row_bytes);
-    const int col = col0 / product + columns * b;
-    if (thread == 0) device::tma_store_wait_read<gemm_wgmma_store_boxes - 1>();
-    device::named_barrier(1 + consumer, 128);
+// A warp's 16 rows of the boxes begin..end-1 of a tile, through its part of shared memory and the copy engine. No warp
+// waits for another.
+template <int Columns, bool Gate, class T, class Out, int Values>
+BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
+                      int col0, int entry, int begin, int end) {
+  constexpr int row_bytes = Columns * static_cast<int>(sizeof(Out)), box_bytes = 16 * row_bytes;
+  constexpr int values = Columns * (Gate ? 2 : 1) / 2;  // of a thread, in a box
+  const int lane = thread_now() % 32;
+  if (lane == 0) device::tma_store_wait_read<0>();  // of what was there
+  __syncwarp();
 #pragma unroll
-    for (int i = 0; i < boxes; ++i) {  // code for each b, as registers have no index; what follows is there once
-      if (i != b) continue;
-#pragma unroll
-      for (int c = 0; c < blocks; ++c) put_values<Gate, row_bytes, Out>(target, c, acc + 4 * (i * blocks + c));
+  for (int b = 0; b < Values / values; ++b) {  // code for each, as registers have no index
+    if (b >= begin && b < end) {
+      put_box<Columns, Gate, Out>(boxes + (b - begin) * box_bytes, acc + b * values, lane);
     }
-    if (!Gate && p.p.residual != nullptr) {
-      device::named_barrier(1 + consumer, 128);
-      add_residual(p.p, row0, col, entry, 64, row_bytes / 16,
-                   [&](int r, int chunk) { return box_chunk<row_bytes>(target, r, chunk); });
-    }
-    if (p.store_by_copy) {
-      device::fence_proxy_async();
-      device::named_barrier(1 + consumer, 128);
-      if (thread == 0) {
-        device::tma_store_3d(&p.d, target, col, row0, entry);
-        device::tma_store_commit();
-      }
-    } else {
-      device::named_barrier(1 + consumer, 128);
-      copy_box<columns, Gate>(p.p, target, row0, col, entry);
-    }
-    box = (box + 1) % gemm_wgmma_store_boxes;
   }
-}
-
-// A share of a tile, in boxes of 16 columns of the product, all at once.
-template <class Shape, bool Gate, class T, class Out, int Values>
-BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values], int row0,
-                      int col0, int entry, int consumer, block_range share) {
-  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, true), product = Gate ? 2 : 1;
-  constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), box_bytes = 64 * row_bytes;
-  constexpr int blocks = Shape::share_unit;
-  static_assert(blocks * 8 == columns * product, "a unit is a box");
-  const int thread = static_cast<int>(threadIdx.x) % 128, boxes = (share.end - share.begin) / blocks;
-  const int first_col = (col0 + 8 * share.begin) / product;
-  if (thread == 0) device::tma_store_wait_read<0>();
-  device::named_barrier(1 + consumer, 128);
-#pragma unroll
-  for (int j = 0; j < Values / 4; ++j) {
-    if (j < share.begin || j >= share.end) continue;
-    put_values<Gate, row_bytes, Out>(staging + (j - share.begin) / blocks * box_bytes, j % blocks, acc + 4 * j);
-  }
+  col0 = col0 / (Gate ? 2 : 1) + begin * Columns;  // of D
   if (!Gate && p.p.residual != nullptr) {
-    device::named_barrier(1 + consumer, 128);
+    __syncwarp();
     constexpr int chunks = row_bytes / 16;
-    add_residual(p.p, row0, first_col, entry, 64, boxes * chunks, [&](int r, int chunk) {
-      return box_chunk<row_bytes>(staging + chunk / chunks * box_bytes, r, chunk % chunks);
+    add_residual(p.p, row0, col0, entry, 16, (end - begin) * chunks, lane, 32, [&](int row, int chunk) {
+      return box_chunk<row_bytes>(boxes + chunk / chunks * box_bytes, row, chunk % chunks);
     });
   }
+  if (p.store_by_copy) device::fence_proxy_async();
+  __syncwarp();
   if (p.store_by_copy) {
-    device::fence_proxy_async();
-    device::named_barrier(1 + consumer, 128);
-    if (thread == 0) {
-      for (int b = 0; b < boxes; ++b) {
-        device::tma_store_3d(&p.d, staging + b * box_bytes, first_col + b * columns, row0, entry);
+    if (lane == 0) {
+#pragma unroll 1
+      for (int b = 0; b < end - begin; ++b) {
+        device::tma_store_3d(&p.d, boxes + b * box_bytes, col0 + b * Columns, row0, entry);
       }
       device::tma_store_commit();
     }
   } else {
-    device::named_barrier(1 + consumer, 128);
-    for (int b = 0; b < boxes; ++b) {
-      copy_box<columns, Gate>(p.p, staging + b * box_bytes, row0, first_col + b * columns, entry);
+#pragma unroll 1
+    for (int b = 0; b < end - begin; ++b) {
+      copy_box<Columns, Gate>(p.p, boxes + b * box_bytes, row0, col0 + b * Columns, entry, lane);
     }
   }
+}
+
+// A whole tile's rows of a warp.
+template <class Shape, bool Gate, class T, class Out, int Values>
+BI_D void store_tile(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
+                     int col0, int entry) {
+  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, false);
+  constexpr int all = Shape::block_y / (Gate ? 2 : 1) / columns;
+  constexpr int together = gemm_wgmma_pass_columns<Out>(Shape::block_y, Gate) / columns;
+  static_assert(together * columns <= gemm_wgmma_pass_columns<Out>(Shape::block_y, false), "room for the boxes");
+#pragma unroll
+  for (int b = 0; b < all; b += together) {
+    store_boxes<columns, Gate>(p, boxes, acc, row0, col0, entry, b, b + together < all ? b + together : all);
+  }
+}
+
+// The share of a tile that a block of a cluster along k has: units of 16 columns of the product, a box each.
+template <class Shape, bool Gate, class T, class Out, int Values>
+BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
+                      int col0, int entry, block_range share) {
+  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, true), unit = Shape::share_unit;
+  static_assert(unit * 8 == columns * (Gate ? 2 : 1), "a unit is a box");
+  store_boxes<columns, Gate>(p, boxes, acc, row0, col0, entry, share.begin / unit, share.end / unit);
 }
 
 // ---- weights first
@@ -324,10 +306,11 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
   if (p.p.residual != nullptr) {
     device::named_barrier(1 + consumer, 128);
     const int first = 8 * blocks.begin;
-    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), width / 8, [&](int r, int chunk) {
-      const int token = first + r;
-      return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
-    });
+    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), width / 8, thread, 128,
+                 [&](int r, int chunk) {
+                   const int token = first + r;
+                   return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
+                 });
   }
   device::fence_proxy_async();
   device::named_barrier(1 + consumer, 128);

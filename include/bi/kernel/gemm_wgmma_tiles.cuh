@@ -41,15 +41,14 @@ struct gemm_wgmma_shape {
   // What a block of a cluster along k combines and writes is a number of these: 8 tokens, or 16 columns.
   static constexpr int share_unit = WeightsFirst ? 1 : 2;
   // Thread blocks that may share the slices of a tile. (Each number is one more version of the way out.)
-  static constexpr int max_cluster_k = WeightsFirst    ? (Consumers == 1  ? (BlockY <= 32 ? 8 : 4)
-                                                          : BlockY <= 104 ? 4
-                                                                          : 1)
-                                       : BlockY <= 160 ? 2
-                                                       : 1;
+  static constexpr int max_cluster_k = WeightsFirst                        ? (Consumers == 1 ? (BlockY <= 32 ? 8 : 4)
+                                                                              : BlockY <= 88 ? 4
+                                                                                             : 1)
+                                       : BlockY <= 160 && BlockY % 32 == 0 ? 2
+                                                                           : 1;
   BI_HD static constexpr gemm_wgmma_form form() { return {WeightsFirst, Consumers, block_x, BlockY, threads}; }
 };
 
-inline constexpr int gemm_wgmma_store_boxes = 2;  // with tokens first: of 64 rows and at most 128 bytes, a consumer's
 // With weights first: floats of a token in shared memory, 64 weights and a shift of 4 banks.
 inline constexpr int gemm_wgmma_staging_stride = 68;
 
@@ -62,13 +61,21 @@ BI_HD constexpr int gemm_wgmma_share(const gemm_wgmma_form& f, int cluster_k) {
   const int unit = f.weights_first ? 1 : 2;
   return (f.block_y / 8 / unit + cluster_k - 1) / cluster_k * unit;
 }
-// With tokens first: columns of a box of outputs. As many as divide the tile's, or its share if other blocks of the cluster
-// have theirs.
+// With tokens first: columns of a box of outputs, at most 128 bytes. As many as divide the tile's, or its share if other
+// blocks of the cluster have theirs.
 template <class Out>
 BI_HD constexpr int gemm_wgmma_box_columns(int block_y, bool gate, bool shared) {
   int columns = shared ? 16 / (gate ? 2 : 1) : 128 / static_cast<int>(sizeof(Out));
   while (block_y / (gate ? 2 : 1) % columns != 0) columns /= 2;
   return columns;
+}
+// With tokens first: columns of D that are in shared memory at once. More than 384 bytes of a row, or 256 of fp32, would
+// cost stages.
+template <class Out>
+BI_HD constexpr int gemm_wgmma_pass_columns(int block_y, bool gate) {
+  const int columns = gemm_wgmma_box_columns<Out>(block_y, gate, false), boxes = block_y / (gate ? 2 : 1) / columns;
+  const int most = (sizeof(Out) == 2 ? 192 : 64) / columns, passes = (boxes + most - 1) / most;
+  return (boxes + passes - 1) / passes * columns;
 }
 // Where results wait for their way out: boxes of outputs for the copy engine, else, with weights first, fp32
 // [token][weight].
@@ -79,8 +86,7 @@ BI_HD constexpr int gemm_wgmma_staging_bytes(const gemm_wgmma_form& f, int load_
     return boxes ? f.block_y * load_x * out : f.consumers * f.block_y * gemm_wgmma_staging_stride * 4;
   }
   return f.consumers * 64 * out *
-         (cluster_k == 1 ? gemm_wgmma_store_boxes * gemm_wgmma_box_columns<Out>(f.block_y, false, false)
-                         : gemm_wgmma_share(f, cluster_k) * 8);
+         (cluster_k == 1 ? gemm_wgmma_pass_columns<Out>(f.block_y, false) : gemm_wgmma_share(f, cluster_k) * 8);
 }
 // The tensor core reads 64 rows of X even if a stage has fewer: those of the last stage must be memory too.
 template <class Out>
@@ -102,11 +108,14 @@ struct gemm_wgmma_params {
   gemm_params<T, Out> p;
   int load_x;                // rows of X in a tile: Shape::block_x, or fewer, of which the rest is not computed
   int cluster_x, cluster_y;  // thread blocks that share tiles of Y, of X
-  int share_x, share_y;      // rows of them that each of those copies
-  int cluster_k;             // thread blocks that share the slices of a tile
-  int grid_x, grid_y;        // tiles, in units of clusters
-  int group;                 // tiles of X that are walked together before the next tile of Y
-  int tiles;                 // grid_x grid_y batch
+  int share_x, share_y;      // rows of them that each of those copies,
+  int copy_x, copy_y;        // so many at once
+  int bytes_x, bytes_y;      // of a tile in the ring, and of the last one
+  int last_bytes_x, last_bytes_y;
+  int cluster_k;       // thread blocks that share the slices of a tile
+  int grid_x, grid_y;  // tiles, in units of clusters
+  int group;           // tiles of X that are walked together before the next tile of Y
+  int tiles;           // grid_x grid_y batch
   int stages;
   int copies_after_trigger;  // tiles of k that are still to be copied when the next kernel may start
   int box_y;                 // with weights first: rows of Y in a box of D
@@ -133,6 +142,12 @@ BI_D tile find_tile(const gemm_wgmma_params<T, Out>& p, int index, int rank_x, i
   const int width = p.grid_x - first < p.group ? p.grid_x - first : p.group;
   const int x = first + in_group % width, y = in_group / width;
   return {(x * p.cluster_x + rank_x) * p.load_x, (y * p.cluster_y + rank_y) * Shape::block_y, entry};
+}
+
+// The first row of a block's share of a tile. Shares are equal: where they are more than the tile, the last ones overlap,
+// and the same bytes are written twice.
+BI_HD constexpr int share_begin(int tile, int share, int index) {
+  return index * share < tile - share ? index * share : tile - share;
 }
 
 // The slices of a thread block: a subtree. Ends are in tiles of k.
@@ -168,12 +183,14 @@ BI_D void prefetch_weights(const gemm_wgmma_params<T, Out>& p, const tile& t, in
 }
 
 // One thread's work: copies every other tile of an operand into the ring, or this thread block's share of it, for all
-// `blocks` of the cluster that read the same. (One thread for all of them would take longer than the tensor core.)
+// `blocks` of the cluster that read the same. (One thread for all of them would take longer than the tensor core.) Copies
+// of rows beyond the last are left out: filling rows up with zeros takes the copy engine twice as long as reading them
+// (28 us instead of 18 at M = 192, N = K = 4096 with tiles of 128), and what comes of them is never stored.
 struct operand {
   const device::tensor_map* map;
-  std::uint32_t target;    // of stage 0
-  int stage_bytes, bytes;  // of a stage, of this operand in it
-  int rows, first;         // of the share; its first one
+  std::uint32_t target;  // of stage 0
+  int stage_bytes;
+  int first, copy;  // of the share: its first row, rows at once
   std::uint16_t blocks;
   std::uint64_t policy;
   bool is_x, transposed, multicast;
@@ -188,22 +205,28 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, con
   bool mine = even;
   // The next kernel may start when few copies are left: its first weights then fill the gap at this one's end.
   // Not before the kernels that this one depends on are over: those weights may be theirs.
-  const int copies = (p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin);
-  int until_trigger = copies > p.copies_after_trigger ? copies - p.copies_after_trigger : 1;
+  const int tiles_of_k = (p.tiles - first_tile + tile_step - 1) / tile_step * (ks.end - ks.begin);
+  int until_trigger = tiles_of_k > p.copies_after_trigger ? tiles_of_k - p.copies_after_trigger : 1;
   for (int index = first_tile; index < p.tiles; index += tile_step) {
     const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
-    const int row = (o.is_x ? t.x : t.y) + o.first;
+    const int tile_row = o.is_x ? t.x : t.y, row = tile_row + o.first;
+    // Rows that are there: of the tile, and of the share.
+    const int rest = static_cast<int>(o.is_x == Shape::weights_first ? p.p.n : p.p.m) - tile_row;
+    const int bytes = rest >= (o.is_x ? p.load_x : Shape::block_y) ? (o.is_x ? p.bytes_x : p.bytes_y)
+                      : rest > 0                                   ? (o.is_x ? p.last_bytes_x : p.last_bytes_y)
+                                                                   : 0;
+    const int share = o.is_x ? p.share_x : p.share_y, rows = rest - o.first < share ? rest - o.first : share;
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
       if (--until_trigger == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;
       const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
       const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);
       device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
-      device::mbarrier_arrive_expect(barrier, o.bytes);
+      device::mbarrier_arrive_expect(barrier, bytes);
 #pragma unroll 1
-      for (int r = 0; r < (o.transposed ? o.rows : 1); r += 64) {  // blocks of 64 along m or n
+      for (int r = 0; r < rows; r += o.copy) {
+        const int x = o.transposed ? row + r : k * 64, y = o.transposed ? k * 64 : row + r;
         const std::uint32_t to = target + static_cast<std::uint32_t>(r * 128);
-        const int x = o.transposed ? row + r : k * 64, y = o.transposed ? k * 64 : row;
         if (o.multicast) {
           device::tma_load_3d_multicast(to, o.map, barrier, x, y, t.entry, o.blocks, o.policy);
         } else {

@@ -103,6 +103,15 @@ constexpr int gemm_group(const gemm_schedule& s, const gemm_problem& p) {
   return 4;
 }
 
+// Whether a kernel had better start when the one before it is over. Thread blocks that each start when they find room ask
+// the L2 cache for lines that they share at different times, which costs more than the gap between kernels: where tiles of
+// 128 rows times fewer wait for the cache and not for the tensor core, on almost every processor. Clusters keep together.
+constexpr bool gemm_starts_alone(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
+  const int block_x = s.weights_first ? s.block_n : s.block_m, block_y = s.weights_first ? s.block_m : s.block_n;
+  return s.cluster_m * s.cluster_n * s.cluster_k == 1 && p.m > s.block_m && block_x == 128 && block_y < 128 &&
+         10 * s.blocks >= 9 * d.processors;
+}
+
 // Calls f with every schedule of the wgmma kernel that is legal for a problem.
 template <class F>
 constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& d, F f) {
@@ -114,6 +123,7 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
     s.cluster_m = cluster_m, s.cluster_n = cluster_n, s.cluster_k = cluster_k;
     s.group = gemm_group(s, p);
     s = with_blocks(s, p, d);
+    s.programmatic = !gemm_starts_alone(s, p, d);
     f(s);
     if (gemm_may_share(s)) {
       s.residents = 2;
@@ -128,7 +138,7 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   // Weights first, tokens padded to block_m, up to 64 weights: some, or as many as give every processor one tile.
   constexpr int token_blocks[] = {8, 16, 32, 64, 96, 128};
   for (const int block_m : token_blocks) {
-    if (p.kn && block_m != 8 && block_m != 32) continue;
+    if (p.kn && block_m != 8 && block_m != 32 && block_m != 64) continue;
     if (p.slices == 8 && block_m > 32) continue;
     const std::int64_t share = ceil_div(p.n * ceil_div(p.m, block_m), resident_clusters(d, p.slices));
     const int even = static_cast<int>(share < 64 ? ceil_div(share, 8) * 8 : 64);
@@ -152,21 +162,21 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
   }
   // Weights first, 128 weights: numbers of tokens between those of other tiles, subtrees that wait, clusters of 3. Of clusters
   // along the slices those stand here that were the fastest somewhere.
-  if (!p.kn) {
-    for (const int block_m : {88, 104, 128, 160, 192}) {
-      for (int cluster_k = 1; cluster_k <= p.slices && cluster_k <= (block_m <= 104 ? 4 : 1); cluster_k *= 2) {
-        const int in_block = p.slices / cluster_k;
-        if (block_m == 160 ? in_block > 1 : block_m == 128 ? in_block != 4 : in_block > 2) continue;
-        for (const int cluster_n : {1, 2}) {
-          for (const int cluster_m : {1, 2, 3, 4}) {
-            const int shared = cluster_m * cluster_n;
-            if (cluster_k == 4   ? shared > 2
-                : cluster_k == 2 ? cluster_m != 2 || cluster_n != 2
-                                 : cluster_m > 2 && shared != 3 && shared != 8) {
-              continue;
-            }
-            emit(true, block_m, 128, cluster_m, cluster_n, cluster_k);
+  for (const int block_m : {88, 104, 128, 136, 160, 192}) {
+    if (p.kn && block_m != 192) continue;
+    for (int cluster_k = 1; cluster_k <= p.slices && cluster_k <= (block_m <= 88 ? 4 : 1); cluster_k *= 2) {
+      const int in_block = p.slices / cluster_k;
+      if (block_m == 136 || block_m == 160 ? in_block > 1 : block_m == 128 ? in_block != 4 : in_block > 2) continue;
+      for (const int cluster_n : {1, 2}) {
+        for (const int cluster_m : {1, 2, 3, 4}) {
+          const int shared = cluster_m * cluster_n;
+          if (p.kn && cluster_m > 2) continue;  // weights are copied in blocks of 64
+          if (cluster_k == 4   ? shared > 2
+              : cluster_k == 2 ? cluster_m != 2 || cluster_n != 2
+                               : cluster_m > 2 && shared != 3 && shared != 8) {
+            continue;
           }
+          emit(true, block_m, 128, cluster_m, cluster_n, cluster_k);
         }
       }
     }
@@ -180,18 +190,22 @@ constexpr void for_each_gemm_schedule(const gemm_problem& p, const gemm_device& 
         emit(false, block_m, block_n, cluster_m, cluster_n, cluster_k);
       }
     }
+    // Few rounds of a short k, which lose less by the processors that clusters of 4 leave idle than they gain.
+    if (block_n == 192 && !p.kn) emit(false, block_m, block_n, 4, 1, cluster_k);
   };
   if (p.slices == 1) {
     if (!p.kn) {
       for (const int block_n : {96, 128}) tokens_first(64, block_n, 1);
-      for (const int block_n : {160, 192, 224}) tokens_first(128, block_n, 1);
+      for (const int block_n : {80, 96, 112, 160, 224}) tokens_first(128, block_n, 1);
+    } else {
+      tokens_first(128, 64, 1);
     }
-    tokens_first(128, 128, 1);
-    tokens_first(128, 256, 1);
+    for (const int block_n : {128, 192, 256}) tokens_first(128, block_n, 1);
   } else {
     if (p.slices == 2) {
       if (!p.kn) {
         for (const int block_n : {96, 128}) tokens_first(64, block_n, 2);
+        tokens_first(128, 80, 1);
       }
     }
     for (const int cluster_k : {1, 2}) {
@@ -237,11 +251,11 @@ inline bool gemm_is_legal(gemm_schedule s, const gemm_problem& p) {
 // cache, the latency of a ring's copies and memory all take their time, the longest counts most; launch and ends come on
 // top. Its constants were fitted to benchmarks/results/h100/gemm_schedules.jsonl.
 inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gemm_device& d) {
-  constexpr double clock = 1723.0;                  // a microsecond
-  constexpr double memory = 3.2706e6;               // bytes a microsecond
-  constexpr double l2 = 6769.0, port = 123.4;       // bytes a clock, of all and of one processor
-  constexpr double latency = 1267.0, loop = 219.3;  // clocks: of a copy; of the least tile of k
-  constexpr double sharpness = 3.504;
+  constexpr double clock = 1689.0;                  // a microsecond
+  constexpr double memory = 3.2705e6;               // bytes a microsecond
+  constexpr double l2 = 6795.6, port = 145.2;       // bytes a clock, of all and of one processor
+  constexpr double latency = 1223.3, loop = 210.0;  // clocks: of a copy; of the least tile of k
+  constexpr double sharpness = 3.194;
   const int block_x = s.weights_first ? s.block_n : s.block_m, block_y = s.weights_first ? s.block_m : s.block_n;
   const int cluster_x = s.weights_first ? s.cluster_n : s.cluster_m,
             cluster_y = s.weights_first ? s.cluster_m : s.cluster_n;
@@ -258,50 +272,54 @@ inline double gemm_cost(const gemm_schedule& s, const gemm_problem& p, const gem
   // Stages of the ring, and whether the next kernel's blocks fit beside these.
   const int stage_bytes = (block_x + block_y) * 128;
   const int share = static_cast<int>(ceil_div(block_y, 8 * s.cluster_k));  // where others send partial results
+  const int waiting = s.cluster_k > 1 ? 8 * share : block_y <= 192 ? block_y : block_y / 2;  // columns of results
   const int staging = 1024 + (s.cluster_k - 1) * share * blocks_64 * 2048 +
-                      (s.weights_first ? block_y * block_x * 2
-                       : block_x > 64  ? 32768
-                                       : 16384);
+                      (s.weights_first ? block_y * block_x * 2 : block_x * 2 * waiting);
   const int room = ((s.residents == 2 ? 112 : 226) * 1024 - staging) / stage_bytes;
   const int stages = room < gemm_max_stages ? room : gemm_max_stages;
   const bool overlaps = stages * stage_bytes + staging <= 113 * 1024 && block_x <= 64 && block_y <= 128;
 
   const auto larger = [](double x, double y) { return x > y ? x : y; };
-  const double tensor = 2.0 * blocks_64 * block_y * (block_x >= 128 ? 0.9108 : 0.8156);
-  const double uneven = p.k % 64 != 0 ? 2.177 : 1.0;  // rows that start inside a line of memory
+  const double tensor = 2.0 * blocks_64 * block_y * (block_x >= 128 ? 0.9096 : 0.8);
+  const double uneven = p.k % 64 != 0 ? 2.057 : 1.0;  // rows that start inside a line of memory
   // Rows that the L2 cache gives a block: sharing saves a part of them. The larger operand comes from memory, and is more
   // work; that are the weights but for very many tokens.
   const bool x_is_larger = s.weights_first == (p.m <= 2 * p.n);
   const auto copied = [](int block, int sharers, bool is_larger) {
     const double saved = block - 8.0 * static_cast<double>(ceil_div(block, 8 * sharers));
-    return is_larger ? 1.2158 * (block - 0.8383 * saved) : block - 0.4684 * saved;
+    return is_larger ? 1.168 * (block - 0.8466 * saved) : block - 0.5328 * saved;
   };
   const double from_l2 = copied(block_x, cluster_y, x_is_larger) + copied(block_y, cluster_x, !x_is_larger);
   const double terms[] = {
       depth * larger(tensor, loop) * residents / clock,
       depth * stage_bytes * uneven * residents / port / clock,
       depth * from_l2 * 128.0 * uneven * larger(0.0, tiles < clusters ? tiles : clusters) * cluster / l2 / clock,
-      depth * latency / (stages > 1 ? stages - 1 : 1) * (cluster_x * cluster_y > 1 ? 1.127 : 1.0) / clock,
+      depth * latency / (stages > 1 ? stages - 1 : 1) * (cluster_x * cluster_y > 1 ? 1.187 : 1.0) / clock,
       2.0 * static_cast<double>(p.batch) * (n * k + m * k + m * n) / memory,
   };
   double sum = 0.0;
   for (const double t : terms) sum += std::pow(t, sharpness);
   double body = std::pow(sum, 1.0 / sharpness);
-  if (!s.weights_first && s.block_m == 128 && s.block_n == 160 && s.cluster_k == p.slices) body *= 1.088;
-  if (s.weights_first && s.block_n > 64) body *= cluster == 1 && s.group == 1 ? 0.987 : 1.0416;
+  if (!s.weights_first && s.block_m == 128 && s.block_n == 160 && s.cluster_k == p.slices) body *= 1.045;
+  if (s.weights_first && s.block_n > 64) body *= cluster == 1 && s.group == 1 ? 0.974 : 1.028;
 
-  double ends = block_y * (s.weights_first ? 0.00558 : 0.00425) * (block_x > 128 ? 2 : 1);
-  if (s.cluster_k > 1) ends += 0.76 + 0.00615 * block_y * blocks_64 * (s.cluster_k - 1) / s.cluster_k;
+  double ends = block_y * (s.weights_first ? 0.005044 : 0.003982) * (block_x > 128 ? 2 : 1);
+  if (s.cluster_k > 1) ends += 0.8407 + 0.006672 * block_y * blocks_64 * (s.cluster_k - 1) / s.cluster_k;
   if (overlaps) ends -= 0.105;
-  if (cluster > 1) ends += 0.058;
-  return body + ends + 2.056 * static_cast<double>(s.blocks) / d.processors / residents;
+  if (cluster > 1) ends += 0.06954;
+  return body + ends + 1.91 * static_cast<double>(s.blocks) / d.processors / residents;
 }
 
 // Schedules that are hopeless, or were never the best by more than noise where others were.
 constexpr bool gemm_is_plausible(const gemm_schedule& s, const gemm_problem& p) {
   if (s.cluster_m > 1 && p.m <= s.block_m) return false;
+  // A cluster meets at both ends of a tile: not for stacks of chains of a few tiles of k.
+  if (p.batch > 1 && p.k <= 256 && s.cluster_m * s.cluster_n > 1) return false;
   if (!s.weights_first) return p.m >= 48;
-  if (s.block_n > 64) return p.m > 128 && (p.m <= 1024 || p.slices > 1);
+  if (s.block_n > 64) {
+    const bool one_round = gemm_tiles(p.m, p.n, p.batch, s.block_m, s.block_n) * s.cluster_k <= s.blocks;
+    return p.batch == 1 && p.m > 128 && (p.m <= 1024 || p.slices > 1 || one_round || p.kn);
+  }
   if (p.m > 512 || p.m > 8 * s.block_m || (s.cluster_k == 4 && s.block_m > 64)) return false;
   return s.block_m < 2 * (p.m > 8 ? p.m : 8) && (s.block_m >= 32 || s.cluster_n == 1);
 }
@@ -319,6 +337,7 @@ inline bool tuned_gemm_schedule(const gemm_problem& p, const gemm_device& d, gem
     t.residents = row.residents;
     t.group = gemm_group(t, p);
     t = with_blocks(t, p, d);
+    t.programmatic = !gemm_starts_alone(t, p, d);
     if (row.two_rounds_at_once) {
       const std::int64_t tiles = gemm_tiles(p.m, p.n, 1, t.block_m, t.block_n) * t.cluster_k;
       t.blocks = tiles < 2 * t.blocks ? tiles : 2 * t.blocks;

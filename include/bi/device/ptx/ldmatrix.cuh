@@ -31,10 +31,10 @@ BI_D inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row) {
 }
 
 // The way back: fragments to 8 x 8 blocks (sm_90).
-BI_D inline void stmatrix_x2(void* row, std::uint32_t r0, std::uint32_t r1) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1,%2};"
+BI_D inline void stmatrix_x4(void* row, std::uint32_t r0, std::uint32_t r1, std::uint32_t r2, std::uint32_t r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};"
                :
-               : "r"(shared_address(row)), "r"(r0), "r"(r1)
+               : "r"(shared_address(row)), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
                : "memory");
 }
 // Blocks turned round: a fragment's columns become rows in memory.
