@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-// Times decode attention: a query token a request, bf16, head_dim 128, pages of 16 tokens in random order. bi has a
-// workspace, bi_generic has none and walks each view in one thread block. Both of a point are measured when the first of
-// them is asked for, one after the other: in turn, the GPU would still be hot from the generic kernel. Their outputs must
-// be equal bit by bit.
+// Times prefill (prefill.hpp) and decode attention. Decode: a query token a request, bf16, head_dim 128, pages of 16 tokens in random order. bi has a
+// workspace, bi_generic has none and walks each view in one thread block; bi_free folds whatever leaves a thread block
+// has, so its bits depend on the batch: what bi loses to it is what invariance costs. All of a point are measured when
+// the first of them is asked for, one after the other: in turn, the GPU would still be hot from the generic kernel. The
+// outputs of bi and bi_generic must be equal bit by bit.
 #include "bi/attention.hpp"
 
 #include <benchmark/benchmark.h>
@@ -27,23 +28,27 @@
 #include "../gemm/data.hpp"
 #include "../gemm/owned.hpp"
 #include "../gemm/timing.hpp"
+#include "free_split.hpp"
 #include "peers.hpp"
+#include "prefill.hpp"
 
 namespace {
 
 using bench::buffer;
 using bi::bf16;
 using attention = bi::attention<bf16, 128>;
+using free_attention = bi::attention<bf16, 128, bench::free_split>;
 
 constexpr std::int64_t head_dim = 128, page_size = 16;
 constexpr int rounds = 7;
-constexpr std::array<const char*, 2> names = {"bi", "bi_generic"};
+constexpr std::array<const char*, 3> names = {"bi", "bi_free", "bi_generic"};
+constexpr std::size_t generic = 2;
 
 struct result {
   double us = 0.0;
   std::string error;
 };
-using results = std::array<result, 2>;
+using results = std::array<result, names.size()>;
 
 void require(const bi::status& st) {
   if (!st) throw std::runtime_error(bi::describe(st));
@@ -84,9 +89,12 @@ results measure(const bench::peer_time& point) {
     longest = std::max<std::int64_t>(longest, n);
     tokens += n;
   }
-  // Equal batches with pages of their own take turns, so that none is in the L2 cache when its turn comes.
+  // Equal batches with pages of their own take turns, so that none is in the L2 cache when its turn comes. bi asks the
+  // cache to give up K and V first, and then some of it may keep the same lines for as many turns as there are: of this
+  // much, they are hardly more than 1%. bi_generic does not ask, and would take too long.
   const double bytes = kv_bytes(point);
-  const std::int64_t copies = bytes > 4e8 ? 1 : static_cast<std::int64_t>(4e8 / bytes) + 1;
+  const auto copies_of = [&](double most) { return bytes > most ? 1 : static_cast<std::int64_t>(most / bytes) + 1; };
+  const std::int64_t copies = copies_of(4e9), generic_copies = copies_of(4e8);
   const std::int64_t pages = copies * pages_each, row_stride = (longest + page_size - 1) / page_size;
   std::vector<std::int32_t> order(static_cast<std::size_t>(pages));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
@@ -122,21 +130,26 @@ results measure(const bench::peer_time& point) {
   a.out = out.get();
   const std::size_t workspace_bytes = attention::workspace_bytes(a.limits);
   const buffer<unsigned char> memory(static_cast<std::int64_t>(workspace_bytes));
-  const std::array<bi::workspace, 2> workspaces = {bi::workspace{memory.get(), workspace_bytes}, bi::workspace{}};
+  const bi::workspace with = {memory.get(), workspace_bytes};
 
   // A graph takes some milliseconds, of which its launch is little, and ends with the last of the batches.
-  const auto launches_of = [&](double us) {
+  const auto launches_of = [&](double us, std::int64_t turns) {
     const auto wanted = static_cast<std::int64_t>(2000.0 / us) + 1;
-    return (wanted + copies - 1) / copies * copies;
+    return (wanted + turns - 1) / turns * turns;
   };
-  const std::array<std::int64_t, 2> launches = {
-      launches_of(bytes / 2.5e6 + 10.0), launches_of(std::max(bytes / 2e6, 0.12 * static_cast<double>(longest)) + 5.0)};
+  const std::int64_t of_split = launches_of(bytes / 2.5e6 + 10.0, copies);
+  const std::array<std::int64_t, names.size()> launches = {
+      of_split, of_split,
+      launches_of(std::max(bytes / 2e6, 0.12 * static_cast<double>(longest)) + 5.0, generic_copies)};
   std::vector<bench::graph> graphs;
-  for (std::size_t i = 0; i < workspaces.size(); ++i) {
-    const bi::workspace& ws = workspaces[i];
+  for (std::size_t i = 0; i < names.size(); ++i) {
     const auto launch = [&](std::int64_t turn) {
-      a.view = bi::page_table{d_table.get() + turn % copies * point.batch * row_stride, row_stride};
-      require(attention::launch(a, ws, stream.get()));
+      const std::int64_t turns = i == generic ? generic_copies : copies;
+      const std::int64_t batch = copies - turns + turn % turns;
+      a.view = bi::page_table{d_table.get() + batch * point.batch * row_stride, row_stride};
+      require(i == 0         ? attention::launch(a, with, stream.get())
+              : i == generic ? attention::launch(a, {}, stream.get())
+                             : free_attention::launch(a, with, stream.get()));
     };
     launch(0);  // loads the kernels, which a capture doesn't allow everywhere
     graphs.emplace_back(stream.get(), [&] {
@@ -144,7 +157,7 @@ results measure(const bench::peer_time& point) {
     });
   }
   const auto output_bytes = static_cast<std::size_t>(outputs) * sizeof(bf16);
-  graphs[1].replay(stream.get());
+  graphs[generic].replay(stream.get());
   BENCH_REQUIRE(cudaMemcpyAsync(expected.get(), out.get(), output_bytes, cudaMemcpyDeviceToDevice, stream.get()));
   BENCH_REQUIRE(cudaMemsetAsync(out.get(), 0x7f, output_bytes, stream.get()));
   graphs[0].replay(stream.get());
@@ -187,6 +200,16 @@ class measurements {
     state.counters["ratio"] = point.fastest / mine.us;
     state.counters["ratio_invariant"] = point.invariant / mine.us;
   }
+  void report(benchmark::State& state, const bench::prefill_point& point) {
+    try {
+      const double us = bench::measure_prefill(point);
+      for (auto _ : state) state.SetIterationTime(us * 1e-6);
+      state.counters["TFLOP/s"] = point.flops() / us * 1e-6;
+    } catch (const std::exception& e) {
+      failed_ = true;
+      state.SkipWithError(e.what());
+    }
+  }
   bool failed() const { return failed_; }
 
  private:
@@ -197,8 +220,9 @@ class measurements {
 constexpr const char* usage =
     "bench_attention [--commit TEXT] [options of Google Benchmark]\n"
     "Benchmarks are called decode/IMPLEMENTATION/HEADS_Q/HEADS_KV/BATCH/TOKENS/iterations:1/manual_time; TOKENS is a\n"
-    "number, mix or skew. Implementations: bi, bi_generic. GB/s: of K and V. ratio, ratio_invariant: FlashInfer's time\n"
-    "as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest batch-invariant form, over this one's.\n";
+    "number, mix or skew. Implementations: bi, bi_free, bi_generic. GB/s: of K and V. ratio, ratio_invariant:\n"
+    "FlashInfer's time as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest batch-invariant\n"
+    "form, over this one's. Others are called prefill/bi/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time.\n";
 
 std::string parse_commit(int argc, char** argv) {
   std::string commit = "unknown";
@@ -256,6 +280,13 @@ int main(int argc, char** argv) {
             ->Iterations(1)
             ->Unit(benchmark::kMicrosecond);
       }
+    }
+    for (const bench::prefill_point& point : bench::prefill_points) {
+      benchmark::RegisterBenchmark(("prefill/bi/" + point.name()).c_str(),
+                                   [&all, &point](benchmark::State& state) { all.report(state, point); })
+          ->UseManualTime()
+          ->Iterations(1)
+          ->Unit(benchmark::kMicrosecond);
     }
     const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();

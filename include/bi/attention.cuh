@@ -10,6 +10,7 @@
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
+#include "bi/launch_attention_prefill.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/attention.hpp"
 
@@ -183,17 +184,31 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
   p.partials.rows = l.rows;
+  const std::int64_t items = a.requests * a.limits.heads_kv;
+  p.partials.by_item = items <= s.blocks;
   const status st = attention_walk_shares<Contract, HeadDim>(p, s, stream);
   if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
 
   const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};
-  const std::int64_t rows = s.blocks * l.rows, most = 8 * schedule::attention_split_most_blocks;
+  const std::int64_t rows = (p.partials.by_item ? items : s.blocks) * l.rows;
+  constexpr int most_columns = HeadDim < kernel::attention_fold_threads ? HeadDim : kernel::attention_fold_threads;
+  constexpr int few_columns = 32;
   launch_shape after;
-  after.grid.x = static_cast<unsigned>(rows < most ? rows : most);
-  after.block.x = kernel::attention_fold_threads<HeadDim>;
-  after.shared_bytes = sizeof(kernel::attention_fold_memory<HeadDim>);
+  after.block.x = kernel::attention_fold_threads;
   after.programmatic = true;
-  return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim>, after, fold, stream);
+  const auto blocks = [&](int columns) {
+    const std::int64_t units = rows * (HeadDim / columns), most = 4 * s.blocks;  // that run at once
+    return static_cast<unsigned>(units < most ? units : most);
+  };
+  // Few rows are spread over more blocks: a long view has much to read.
+  if (l.leaves > 8 && rows * (HeadDim / few_columns) <= 4 * s.blocks) {
+    after.grid.x = blocks(few_columns);
+    after.shared_bytes = sizeof(kernel::attention_fold_memory<few_columns>);
+    return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, few_columns>, after, fold, stream);
+  }
+  after.grid.x = blocks(most_columns);
+  after.shared_bytes = sizeof(kernel::attention_fold_memory<most_columns>);
+  return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, most_columns>, after, fold, stream);
 }
 
 // With a given schedule; the arguments have passed check() and leave something to do. one_tile_each, as the split kernel,
@@ -207,6 +222,11 @@ status launch_attention(const attention_args<T>& a, const schedule::attention_sc
     return attention_split<Contract, HeadDim>(a, s, ws.data, stream);
   }
   kernel::attention_params<T> p = make_attention_params(a);
+  if constexpr (has_prefill_kernel<HeadDim>) {
+    if (s.kernel == schedule::attention_kernel::prefill) {
+      return attention_prefill<Contract, HeadDim>(a, p, s.blocks, stream);
+    }
+  }
   p.batch.tile_rows = 16 * s.row_warps;
   p.batch.one_tile_each = s.one_tile_each;
   if (s.row_warps == 1) return attention_mma<Contract, T, HeadDim, 1>(p, s.blocks, stream);
@@ -220,7 +240,7 @@ status find_split_blocks(std::int64_t& blocks) {
   bool fits = false;
   if (const status st = has_shared_memory(split_shared_limit, fits); !st || !fits) return st;
   cudaFuncAttributes attributes = {};
-  const auto fold = kernel::attention_fold_kernel<Contract, T, HeadDim>;
+  const auto fold = kernel::attention_fold_kernel<Contract, T, HeadDim, 32>;
   const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(fold));
   if (code != cudaSuccess) return cuda_status("attention", "cudaFuncGetAttributes", code);
   if (attributes.ptxVersion < 90) return {};  // it would not wait for the kernel before
@@ -266,9 +286,16 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
     const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(split_blocks);
     if (!st) return st;
   }
-  const schedule::attention_schedule s =
-      schedule::pick_attention_schedule(a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps,
-                                        split_blocks, launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves);
+  std::int64_t prefill_blocks = 0;
+  if constexpr (launch_detail::has_prefill_kernel<HeadDim>) {
+    if (packed > 16 * row_warps && launch_detail::prefill_takes(launch_detail::make_attention_params(a), a, 128)) {
+      const status st = launch_detail::find_prefill_blocks<Contract, HeadDim, T>(prefill_blocks);
+      if (!st) return st;
+    }
+  }
+  const schedule::attention_schedule s = schedule::pick_attention_schedule(
+      a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps, split_blocks,
+      launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks);
   return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
 }
 

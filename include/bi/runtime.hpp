@@ -28,6 +28,9 @@ inline cudaError_t launch_kernel(const cudaLaunchConfig_t* config, const void* k
 inline cudaError_t set_dynamic_shared_memory(const void* kernel, int bytes) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
+inline cudaError_t allow_wide_clusters(const void* kernel) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+}
 inline cudaError_t get_device(int* device) { return cudaGetDevice(device); }
 inline cudaError_t get_attribute(int* value, cudaDeviceAttr attribute, int device) {
   return cudaDeviceGetAttribute(value, attribute, device);
@@ -85,23 +88,26 @@ inline constexpr element element_of = std::is_same_v<T, bf16>   ? element::bf16
                                       : std::is_same_v<T, fp16> ? element::fp16
                                                                 : element::fp32;
 
-// A tensor map over matrices in memory: `cols` contiguous elements, `rows` rows, `batch` matrices,
-// strides in elements. The copy engine moves boxes of box_cols x box_rows, swizzled over 128, 64 or 32
-// bytes where a row of the box has that many. Pointer and strides are multiples of 16 bytes.
-inline status encode_tensor_map(const char* operation, void* map, element type, const void* base, std::int64_t cols,
-                                std::int64_t rows, std::int64_t row_stride, std::int64_t batch,
-                                std::int64_t batch_stride, int box_cols, int box_rows) {
+// A tensor map over an array in memory: elements along each dimension, the first contiguous, and strides of the others
+// in elements. The copy engine moves boxes, swizzled over 128, 64 or 32 bytes where a row of the box has that many.
+// Pointer and strides are multiples of 16 bytes.
+template <int Rank>
+status encode_tensor_map(const char* operation, void* map, element type, const void* base,
+                         const std::int64_t (&elements)[Rank], const std::int64_t (&strides)[Rank - 1],
+                         const int (&box)[Rank]) {
   void* function = nullptr;
   cudaError_t code = runtime::get_driver_function(&function, "cuTensorMapEncodeTiled", 12000);
   if (code != cudaSuccess) return cuda_status(operation, "cudaGetDriverEntryPoint(cuTensorMapEncodeTiled)", code);
   const int size = type == element::fp32 ? 4 : 2;
-  const auto bytes = [&](std::int64_t elements) { return static_cast<cuuint64_t>(elements * size); };
-  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows),
-                               static_cast<cuuint64_t>(batch)};
-  const cuuint64_t strides[2] = {bytes(row_stride), bytes(batch > 1 ? batch_stride : row_stride)};
-  const cuuint32_t box[3] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows), 1};
-  const cuuint32_t steps[3] = {1, 1, 1};
-  const int row_bytes = box_cols * size;
+  cuuint64_t sizes[Rank], bytes[Rank - 1];
+  cuuint32_t boxes[Rank], steps[Rank];
+  for (int i = 0; i < Rank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(elements[i]);
+    if (i > 0) bytes[i - 1] = static_cast<cuuint64_t>(strides[i - 1] * size);
+    boxes[i] = static_cast<cuuint32_t>(box[i]);
+    steps[i] = 1;
+  }
+  const int row_bytes = box[0] * size;
   const CUtensorMapSwizzle swizzle = row_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
                                      : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                      : row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
@@ -110,10 +116,18 @@ inline status encode_tensor_map(const char* operation, void* map, element type, 
                                         : type == element::fp16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
   const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  const CUresult result = encode(static_cast<CUtensorMap*>(map), data_type, 3, const_cast<void*>(base), sizes, strides,
-                                 box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(static_cast<CUtensorMap*>(map), data_type, Rank, const_cast<void*>(base), sizes, bytes,
+                                 boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return cuda_status(operation, "cuTensorMapEncodeTiled", result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+// The same over matrices: `cols` contiguous elements, `rows` rows, `batch` matrices.
+inline status encode_tensor_map(const char* operation, void* map, element type, const void* base, std::int64_t cols,
+                                std::int64_t rows, std::int64_t row_stride, std::int64_t batch,
+                                std::int64_t batch_stride, int box_cols, int box_rows) {
+  return encode_tensor_map<3>(operation, map, type, base, {cols, rows, batch},
+                              {row_stride, batch > 1 ? batch_stride : row_stride}, {box_cols, box_rows, 1});
 }
 
 // Launches kernel(params) on the stream. Nothing is launched for an empty grid.
@@ -126,6 +140,11 @@ status launch(const char* operation, void (*kernel)(Params), const launch_shape&
   if (shape.shared_bytes > 48 * 1024) {
     const cudaError_t code = runtime::set_dynamic_shared_memory(function, static_cast<int>(shape.shared_bytes));
     if (code != cudaSuccess) return cuda_status(operation, "cudaFuncSetAttribute(MaxDynamicSharedMemorySize)", code);
+  }
+  // Nor do clusters of up to 8.
+  if (shape.cluster > 8) {
+    const cudaError_t code = runtime::allow_wide_clusters(function);
+    if (code != cudaSuccess) return cuda_status(operation, "cudaFuncSetAttribute(NonPortableClusterSizeAllowed)", code);
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

@@ -10,47 +10,13 @@
 
 #include "bi/attention.hpp"
 #include "golden/cases_attention.hpp"
+#include "gpu/support/forced_attention.hpp"
 #include "gpu/support/forced_backend.hpp"
 #include "gpu/support/gpu_backend.hpp"
+#include "gpu/support/late_copy.hpp"
 #include "support/backend.hpp"
 #include "support/bad_input.hpp"
 #include "support/catch.hpp"
-
-// The launcher that takes a schedule, instantiated in tests/gpu/instantiate_attention.cu.
-BI_NAMESPACE_BEGIN
-namespace launch_detail {
-template <class Contract, int HeadDim, class T>
-status launch_attention(const attention_args<T>&, const schedule::attention_schedule&, workspace, cuda_stream);
-}
-BI_NAMESPACE_END
-
-// For forced_backend.
-namespace test {
-template <class T, int HeadDim, class Contract>
-bi::status launch_with(const attention_op<T, HeadDim, Contract>&, const bi::attention_args<T>& a,
-                       const bi::schedule::attention_schedule& s, bi::cuda_stream stream) {
-  // A poisoned workspace with a guard zone after it.
-  constexpr std::size_t zone = 1024;
-  bi::workspace ws;
-  ws.bytes = bi::attention<T, HeadDim, Contract>::workspace_bytes(a.limits);
-  BI_REQUIRE_CUDA(cudaMallocAsync(&ws.data, ws.bytes + zone, stream));
-  BI_REQUIRE_CUDA(cudaMemsetAsync(ws.data, poison_byte, ws.bytes + zone, stream));
-  const bi::status st = bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
-  std::vector<unsigned char> after(zone);
-  BI_REQUIRE_CUDA(
-      cudaMemcpyAsync(after.data(), static_cast<char*>(ws.data) + ws.bytes, zone, cudaMemcpyDeviceToHost, stream));
-  BI_REQUIRE_CUDA(cudaFreeAsync(ws.data, stream));
-  BI_REQUIRE_CUDA(cudaStreamSynchronize(stream));
-  for (const unsigned char byte : after)
-    require_cuda(byte == poison_byte ? cudaSuccess : cudaErrorIllegalAddress, "guard");
-  return st;
-}
-template <class T>
-std::string difference(const attention_result<T>& a, const attention_result<T>& b) {
-  const std::string of_out = difference(a.out, b.out);
-  return of_out.empty() ? difference(a.lse, b.lse) : of_out;
-}
-}  // namespace test
 
 using bi::bf16;
 using bi::fp16;
@@ -386,6 +352,89 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   }
   BI_REQUIRE_CUDA(cudaGraphExecDestroy(replay));
   BI_REQUIRE_CUDA(cudaGraphDestroy(graph));
+}
+
+TEST_CASE("attention: lengths and pages that change after the kernels have begun", "[gpu][attention][split]") {
+  constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, row_stride = 320, num_pages = 1600;
+  constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim, entries = requests * row_stride;
+  constexpr std::int32_t last = 0x7fffffff;
+  test::gpu_backend gpu;
+  attention_case c;
+  c.heads_q = heads, c.heads_kv = heads_kv;
+  c.q_len.assign(at(requests), 1);
+  bf16 *q = gpu.output<bf16>(requests * heads * dim), *k = gpu.output<bf16>(cache), *v = gpu.output<bf16>(cache);
+  auto* live = gpu.input(std::vector<std::int32_t>(at(requests + entries), 0));  // lengths, then pages
+  auto* later = gpu.input(std::vector<std::int32_t>(at(requests + entries), 0));
+  bi::attention_args<bf16> a;
+  a.q = q, a.out = gpu.output<bf16>(requests * heads * dim), a.lse = gpu.output<float>(requests * heads), a.len = live;
+  a.cache.k = k, a.cache.v = v, a.cache.num_pages = num_pages, a.cache.heads = heads_kv, a.cache.head_dim = dim;
+  a.view = bi::page_table{live + requests, row_stride};
+  a.requests = a.rows = requests;
+  a.scale = bi::rsqrt_rn(bi::float_from_int64(dim));
+  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, 16 * num_pages};
+  bi::workspace ws;
+  ws.bytes = bi::attention<bf16, dim>::workspace_bytes(a.limits);
+  ws.data = gpu.output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
+  generator g(98);
+  std::vector<std::int32_t> before(at(requests + entries), 0);
+  for (std::uint64_t i = 0; i < 28; ++i) {
+    c.len.clear();
+    for (std::int64_t r = 0; r < requests; ++r) {
+      c.len.push_back(static_cast<std::int32_t>(g.chance(20)   ? 0
+                                                : g.chance(50) ? g.between(1, 300)
+                                                               : g.between(1, 2000)));
+    }
+    if (i % 4 == 1) c.len[at(g.below(requests))] = 5120;
+    const auto d = test::make_attention_data<bf16>(c, 3000 + i);
+    std::vector<std::int32_t> now = d.len;
+    now.resize(at(requests + entries), last);
+    for (std::int64_t r = 0; r < requests; ++r) {
+      std::copy_n(d.pages.begin() + r * d.max_pages, d.max_pages, now.begin() + requests + r * row_stride);
+    }
+    // What the kernels find when they begin.
+    std::vector<std::int32_t> first = now;
+    const auto some = [&] { return static_cast<std::int32_t>(g.between(0, num_pages - 1)); };
+    const std::int64_t which = g.below(requests);
+    switch (i % 7) {
+      case 0:
+        first = before;
+        break;  // the call before
+      case 1:
+        first[at(requests + which * row_stride + g.below(d.max_pages))] = some();
+        break;
+      case 2:
+        std::fill(first.begin() + requests, first.end(), g.chance(50) ? last : -last);
+        break;
+      case 3:
+        first[at(which)] = first[at(which)] / 2 + 300;
+        break;
+      case 4:
+        first[at(which)] = g.chance(50) ? last : -last;
+        break;
+      case 5:
+        std::fill_n(first.begin(), requests, 0);
+        break;
+      default:
+        for (std::int64_t e = 0; e < entries; ++e) first[at(requests + e)] = some();
+    }
+    before = now;
+    gpu.poison(a.out, requests * heads * dim);
+    gpu.poison(a.lse, requests * heads);
+    // Records of the call before are left to be misread, or garbage.
+    if (i % 2 == 0) gpu.poison(static_cast<unsigned char*>(ws.data), static_cast<std::int64_t>(ws.bytes));
+    gpu.write(q, d.q);
+    gpu.write(k, d.k);
+    gpu.write(v, d.v);
+    gpu.write(later, now);
+    gpu.write(live, first);
+    REQUIRE(test::copy_late({live, later, requests + entries, 40}, gpu.stream()));
+    REQUIRE((bi::attention<bf16, dim>::launch(a, ws, gpu.stream())));
+    test::host_backend host;
+    const auto expected = test::run_attention<bf16, dim>(host, c, 3000 + i);
+    INFO("call " << i << ": " << test::to_string(c));
+    CHECK(test::difference(gpu.read(a.out), expected.out) == "");
+    CHECK(test::difference(gpu.read(a.lse), expected.lse) == "");
+  }
 }
 
 TEST_CASE("attention: views of up to 2^31 - 1 tokens", "[gpu][attention]") {

@@ -7,6 +7,7 @@
 BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 64>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 256>);
+BI_INSTANTIATE_ATTENTION(bi::attention<bi::fp16, 64>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bi::fp16, 128>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128, bi::contract::attention_soft_cap_draft<bi::bf16>>);
 
@@ -18,5 +19,6 @@ BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128, bi::contract::attention_so
 FORCED_ATTENTION_OF(bi::bf16, 64, attention_draft);
 FORCED_ATTENTION_OF(bi::bf16, 128, attention_draft);
 FORCED_ATTENTION_OF(bi::bf16, 256, attention_draft);
+FORCED_ATTENTION_OF(bi::fp16, 64, attention_draft);
 FORCED_ATTENTION_OF(bi::fp16, 128, attention_draft);
 FORCED_ATTENTION_OF(bi::bf16, 128, attention_soft_cap_draft);

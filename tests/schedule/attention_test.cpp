@@ -121,7 +121,7 @@ void check_split(const split_case& c, std::int64_t blocks) {
   REQUIRE((shares.begin(0) == 0 && shares.begin(blocks) == total));
   for (std::int64_t block = 0; block < blocks; ++block) {
     const std::int64_t begin = shares.begin(block), end = shares.begin(block + 1);
-    cuts.push_back({-1, 0, 0, 0, 0});
+    cuts.push_back({-1, 0, 0, 0, 0, 0});
     if (begin == end) continue;
     REQUIRE((shares.block_of(begin) == block && shares.block_of(end - 1) == block));
     std::int64_t request = 0;
@@ -143,7 +143,8 @@ void check_split(const split_case& c, std::int64_t blocks) {
       }
       whole += run.is_whole() ? 1 : 0;
       at += run.count;
-      cuts.back() = make_attention_cut(run, end, total);
+      cuts.back() = make_attention_cut(run, block, end, total);
+      REQUIRE((cuts.back().request < 0 || cuts.back().block == block));
       if (cuts.back().request >= 0) {
         auto& folded = of_place[static_cast<std::size_t>(places.folded(block))];
         REQUIRE(folded == -1);

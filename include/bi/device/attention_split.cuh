@@ -17,12 +17,13 @@
 BI_NAMESPACE_BEGIN
 namespace device {
 
-// The packed rows of a request, all of them in one tile; none if there are none.
-BI_HD constexpr attention_row_tile attention_request_rows(const attention_batch& b, std::int64_t request) {
+// The packed rows of a request, all of them in one tile; none if there are none. It has rows [first, end) of the batch.
+BI_HD constexpr attention_row_tile attention_request_rows(const attention_batch& b, std::int64_t request,
+                                                          std::int64_t first, std::int64_t end) {
   attention_row_tile t;
   t.request = request;
-  t.first_row = b.first(request);
-  t.q_len = b.first(request + 1) - t.first_row;
+  t.first_row = first;
+  t.q_len = end - first;
   t.group = static_cast<std::uint32_t>(b.group);
   if (t.first_row < 0) return t;
   const std::int64_t in_arrays = t.q_len < b.rows - t.first_row ? t.q_len : b.rows - t.first_row;
@@ -30,6 +31,10 @@ BI_HD constexpr attention_row_tile attention_request_rows(const attention_batch&
   t.rows = in_arrays < b.tile_rows && in_arrays * b.group < b.tile_rows ? static_cast<std::int32_t>(in_arrays * b.group)
                                                                         : b.tile_rows;
   return t;
+}
+
+BI_HD constexpr attention_row_tile attention_request_rows(const attention_batch& b, std::int64_t request) {
+  return attention_request_rows(b, request, b.first(request), b.first(request + 1));
 }
 
 // What an item's rows see together, and its leaves. An item with rows counts at least one leaf: somebody has to write the
@@ -131,18 +136,21 @@ struct attention_walk {
   }
 };
 
-// What a block says of its share's last item if it began there and goes on in others' shares.
+// What a block says of an item that begins in its share and goes on in others' shares.
 struct attention_cut {
   std::int64_t request;  // -1: there is no such item
   std::int64_t head;
+  std::int64_t block;
   std::int64_t first;  // leaf of the list: the item's first that this block doesn't have
   std::int64_t count;  // leaves of the item in this block, folded into one
   std::int64_t total;  // leaves of the list
 };
 
-BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std::int64_t end, std::int64_t total) {
+// Of a run in a block whose share ends at leaf `end` of `total`.
+BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std::int64_t block, std::int64_t end,
+                                                 std::int64_t total) {
   const bool cut = last.is_first() && !last.is_whole() && last.count > 0;
-  return {cut ? last.request : -1, last.head, end, last.count, total};
+  return {cut ? last.request : -1, last.head, block, end, last.count, total};
 }
 
 }  // namespace device

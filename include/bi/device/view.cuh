@@ -89,10 +89,7 @@ class view_cursor {
   // The same in two halves: nothing waits for what look_up reads of a page table before checked() does.
   BI_HD kv_place look_up(std::int64_t j) {
     if (source_.form != view_form::runs) {
-      const auto index = static_cast<std::uint32_t>(j);
-      const std::uint32_t entry = source_.pages.page(index);
-      if (static_cast<std::int64_t>(entry) >= count_) return {-1, 0};
-      return {source_.entries[begin_ + entry], static_cast<std::int32_t>(index - entry * source_.pages.size)};
+      return look_up(j, [](const std::int32_t* entry) { return *entry; });
     }
     while (j >= run_end_) {
       if (run_ >= count_) return {-1, 0};
@@ -107,6 +104,14 @@ class view_cursor {
     const std::uint32_t slot = static_cast<std::uint32_t>(run_slot_) + static_cast<std::uint32_t>(j - run_begin_);
     const std::uint32_t page = source_.pages.page(slot);
     return {static_cast<std::int32_t>(page), static_cast<std::int32_t>(slot - page * source_.pages.size)};
+  }
+  // Of a page table only: `read` is given the address of its entry.
+  template <class Read>
+  BI_HD kv_place look_up(std::int64_t j, const Read& read) const {
+    const auto index = static_cast<std::uint32_t>(j);
+    const std::uint32_t entry = source_.pages.page(index);
+    if (static_cast<std::int64_t>(entry) >= count_) return {-1, 0};
+    return {read(source_.entries + begin_ + entry), static_cast<std::int32_t>(index - entry * source_.pages.size)};
   }
   // Back to the view's beginning.
   BI_HD void restart() {

@@ -51,12 +51,13 @@ class attention_leaves_scores
   using base::lane_, base::warp_, base::p_, base::row, base::run, base::meet;
 
  public:
-  BI_D attention_leaves_scores(const attention_params<T>& p, memory_type& memory, T* ring, int slots)
-      : base(p, memory.score_run, static_cast<int>(threadIdx.x)),
+  BI_D attention_leaves_scores(const attention_split_params<T>& p, memory_type& memory, T* ring, int slots)
+      : base(p.a, memory.score_run, static_cast<int>(threadIdx.x)),
+        partials_(p.partials),
         memory_(memory),
         ring_(ring),
         slots_(slots),
-        scale_(Contract::prepare(p.scale, p.soft_cap)) {}
+        scale_(Contract::prepare(p.a.scale, p.a.soft_cap)) {}
 
   BI_D void walk(const device::attention_walk& walk) {
     base::begin(walk);
@@ -64,6 +65,9 @@ class attention_leaves_scores
     do {
       store_q();
       meet();
+      if (threadIdx.x == 0) {
+        attention_tell_cut(partials_, p_.heads_kv, run().walk.run, memory_.share.end, memory_.share.total);
+      }
       // Under load an answer of memory takes longer than this group may wait for q.
       if (run().walk.more()) {
         device::attention_walk next = run().walk;
@@ -192,6 +196,7 @@ class attention_leaves_scores
     }
   }
 
+  const attention_partials& partials_;
   memory_type& memory_;
   T* const ring_;
   const int slots_;
@@ -229,9 +234,6 @@ class attention_leaves_values
       for (int i = 0; i < run().walk.run.count; ++i) walk_leaf(i);
       finish();
     } while (base::next());
-    if (warp_ == 0 && lane_ == 0) {
-      partials_.cuts[blockIdx.x] = device::make_attention_cut(run().walk.run, memory_.share.end, memory_.share.total);
-    }
   }
 
  private:
@@ -250,7 +252,7 @@ class attention_leaves_values
     }
     device::mbarrier_arrive(&memory_.weights_empty[turn_.place], 1);
     turn_.advance();
-    if (run().walk.run.is_first()) {
+    if (!attention_leaves_apart<Contract> || run().walk.run.is_first()) {
       device::attention_close_leaf<Contract, 1>(state_, lo_, see_, o_, first, lane_);
     } else {
       const std::int64_t place = partials_.places.leaf(blockIdx.x, i);
@@ -315,12 +317,14 @@ class attention_leaves_values
 
   BI_D void finish() {
     const attention_leaves_run& r = run();
-    if (!r.walk.run.is_first()) return;
+    if (attention_leaves_apart<Contract> && !r.walk.run.is_first()) return;
+    const std::int64_t place =
+        r.walk.run.is_first() ? partials_.places.folded(blockIdx.x) : partials_.places.leaf(blockIdx.x, 0);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const auto o = [&](int i) { return o_[i / 2 * 4 + 2 * h + i % 2]; };
       if (!r.walk.run.is_whole()) {
-        give(partials_.places.folded(blockIdx.x), h, state_.m[h], state_.l[h], o);
+        give(place, h, state_.m[h], state_.l[h], o);
       } else if (row(h) < r.rows.rows) {
         attention_write<Contract, shape::blocks>(p_, r.rows, r.walk.run.head, row(h), column(), lane_, state_.m[h],
                                                  state_.l[h], o);
@@ -365,19 +369,27 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
     device::mbarrier_init(&memory.weights_full[thread - slots], shape::score_threads);
     device::mbarrier_init(&memory.weights_empty[thread - slots], shape::value_threads);
   }
-  device::wait_for_dependencies();
+  const bool copies = thread >= shape::score_threads + shape::value_threads;
+  if (copies) attention_leaves_prefetch(p.a, thread - shape::score_threads - shape::value_threads, shape::copy_warps);
+  __syncthreads();
   device::attention_walk walk;
-  attention_share_start<Contract>(p.a, memory.share, walk);  // a barrier of the block is in it
-  if (walk.run.count == 0) {
-    if (thread == 0) p.partials.cuts[blockIdx.x].request = -1;
-    return;
+  const bool alone = attention_leaves_guess(p.a);
+  if (!(copies && alone)) {
+    device::wait_for_dependencies();
+    attention_share_start<Contract>(p.a, memory.share, walk);
+    if (walk.run.count == 0) {
+      if (thread == 0 && !p.partials.by_item) p.partials.cuts[blockIdx.x].request = -1;
+      return;
+    }
   }
   if (thread < shape::score_threads) {
-    attention_leaves_scores<Contract, T, HeadDim>(p.a, memory, ring, slots).walk(walk);
-  } else if (thread < shape::score_threads + shape::value_threads) {
+    attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots).walk(walk);
+  } else if (!copies) {
+    attention_leaves_move_registers<152>();
     attention_leaves_values<Contract, T, HeadDim>(p, memory, ring, slots).walk(walk);
   } else {
-    attention_leaves_source<Contract, T, HeadDim>(p.a, memory, ring, slots, walk).copy_all();
+    attention_leaves_move_registers<104>();
+    attention_leaves_source<Contract, T, HeadDim>(p.a, memory, ring, slots, walk).copy_all(alone);
   }
 #endif
 }

@@ -9,6 +9,7 @@
 #include "bi/device/attention_split.cuh"
 #include "bi/device/attention_tile.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
+#include "bi/device/ptx/wgmma.cuh"
 #include "bi/kernel/attention_share.cuh"
 
 // What the warps of attention_leaves.cuh share.
@@ -30,6 +31,18 @@ struct attention_leaves_shape {
   static constexpr int steps = HeadDim / 16;
   static constexpr int slot_values = device::key_tile * HeadDim;  // a tile of K or of V
 };
+
+// Of the 128 that each thread has: those who copy need fewer, those who add up V more.
+template <int Registers>
+BI_D void attention_leaves_move_registers() {
+#if BI_WGMMA_CODE
+  if constexpr (Registers < 128) {
+    device::give_registers<Registers>();
+  } else {
+    device::take_registers<Registers>();
+  }
+#endif
+}
 
 // Consecutive leaves of an item, and what they are of.
 struct attention_leaves_run {

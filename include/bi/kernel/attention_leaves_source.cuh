@@ -9,6 +9,7 @@
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
 #include "bi/device/attention_tile.cuh"
+#include "bi/device/ptx/cp_async.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/tma.cuh"
 #include "bi/device/view.cuh"
@@ -36,6 +37,8 @@ BI_D void attention_leaves_copy_tile(T* slot, const T* base, const std::int64_t*
     }
     return;
   }
+  // Nobody reads them again before the cache has seen all the others; page tables and partial results should stay in it.
+  const std::uint64_t policy = device::policy_evict_first();
   constexpr int group = 8;  // offsets that are read before the first is used
 #pragma unroll 1
   for (int i = 0; i < tokens; i += group) {
@@ -44,9 +47,32 @@ BI_D void attention_leaves_copy_tile(T* slot, const T* base, const std::int64_t*
     for (int j = 0; j < group; ++j) offset[j] = offsets[first + i + j];
 #pragma unroll
     for (int j = 0; j < group; ++j) {
-      device::cp_async_16(target(i + j), from + (offset[j] & ~std::int64_t{1}), (offset[j] & 1) != 0 ? 0 : 16);
+      device::cp_async_16(target(i + j), from + (offset[j] & ~std::int64_t{1}), (offset[j] & 1) != 0 ? 0 : 16, policy);
     }
   }
+}
+
+// Asks the L2 cache for the page tables, each warp of the grid for some requests'. Before the wait for the kernels that may
+// write lengths and tables: if they do, some lines are asked for in vain.
+template <class T>
+BI_D void attention_leaves_prefetch(const attention_params<T>& p, int thread, int warps) {
+  if (p.view.form != device::view_form::table) return;
+  constexpr int line = 32, most = 8;  // entries of a line; lines that a lane asks for
+  for (std::int64_t request = std::int64_t{blockIdx.x} * warps + thread / 32; request < p.batch.requests;
+       request += std::int64_t{gridDim.x} * warps) {
+    const device::view_cursor cursor(p.view, request);
+    const std::int32_t last = device::load_l2(p.len + request) - 1;
+    const std::int32_t* const end = last >= 0 ? cursor.entry(last) : nullptr;
+    if (end == nullptr) continue;
+    const std::int32_t* entry = cursor.entry(0) + thread % 32 * line;
+    for (int i = 0; i < most && entry <= end; ++i, entry += 32 * line) device::prefetch_l2(entry);
+  }
+}
+
+// Whether the copying warps find their share by themselves, and guess where its first tiles lie.
+template <class T>
+BI_D bool attention_leaves_guess(const attention_params<T>& p) {
+  return p.batch.requests <= attention_share_lanes && p.view.form == device::view_form::table && p.k_aligned;
 }
 
 // Copies the share's tiles into the rings. A warp has every copy_warps-th tile of a leaf, K and V. The places of its tokens
@@ -63,24 +89,92 @@ class attention_leaves_source {
                                const device::attention_walk& walk)
       : p_(p), memory_(memory), ring_(ring), slots_(slots), walk_(walk), cursor_(p.view, walk.run.request) {}
 
-  BI_D void copy_all() {
+  // `alone`: the warp has to find the share, see attention_leaves_guess, and to wait for the kernels before.
+  BI_D void copy_all(bool alone) {
+    bool copied = false;
+    if (alone) {
+      copied = begin();
+      if (walk_.run.count == 0) return;
+    }
     for (bool first = true;; first = false) {
-      attention_leaf_tiles present;
       if (!first) {
-        present = make_attention_leaf_tiles<Contract>(item_, leaf_);
         write_offsets();
         __syncwarp();
       }
-      const bool more = next(first);
-      if (more) look_up();
-      copy(present);
-      if (!more) return;
-      at_ = at_.after(present.count(), slots_);
-      device::named_barrier(3, 32 * shape::copy_warps);  // no warp is two phases ahead of what it has waited for
+      if (!first || copied) {
+        const attention_leaf_tiles present = make_attention_leaf_tiles<Contract>(item_, leaf_);
+        copy(present, first ? own_tiles : 0);
+        at_ = at_.after(present.count(), slots_);
+      }
+      // A warp that guessed wrong meets the others before it copies: what it waited for does not land on their tiles.
+      if (first && copied) meet();
+      if (!next(first && !copied)) return;
+      look_up();  // what is in the rings covers that
+      meet();     // no warp is two phases ahead of what it has waited for
     }
   }
 
  private:
+  BI_D static void meet() { device::named_barrier(3, 32 * shape::copy_warps); }
+
+  // Finds the share, and says whether the warp's tiles of K of its first leaf are on their way. Before the wait lengths and
+  // page table are only a guess. K is asked for where it says, into slots that are the warp's own, and the barriers hear of
+  // it when what was read after the wait agrees.
+  BI_D bool begin() {
+    const attention_lengths guess = attention_read_lengths(p_, lane_);
+    attention_leaf_tiles present;
+    std::int64_t end, total;
+    attention_share_of_warp<Contract>(p_, guess, lane_, walk_, end, total);
+    bool guessed = walk_.run.count > 0;
+    if (guessed) {
+      const std::int64_t request = walk_.run.request;
+      item_ = attention_request_item<Contract>(p_, request, guess.of_lane(static_cast<int>(request)));
+      cursor_ = device::view_cursor(p_.view, request);
+      enter_run();
+      head_ = walk_.run.head;
+      present = make_attention_leaf_tiles<Contract>(item_, leaf_);
+      guessed = present.begin == 0;
+#pragma unroll
+      for (int i = 0; i < tokens; ++i) places_[i] = place_now(i);
+      write_offsets();
+      __syncwarp();
+    }
+    device::wait_for_dependencies();
+    const attention_lengths now = attention_read_lengths(p_, lane_);
+    bool same = guessed && now.equals(guess);
+    if (guessed) {
+      device::kv_place places[tokens];
+#pragma unroll
+      for (int i = 0; i < tokens; ++i) places[i] = place_now(i);
+      for_own_tiles(present, [&](int t) {
+        attention_leaves_copy_tile<HeadDim>(ring_ + t * shape::slot_values, p_.k, memory_.k_offset + t * tile, true,
+                                            lane_);
+      });
+#pragma unroll
+      for (int i = 0; i < tokens; ++i) same = same && places[i].page == places_[i].page;
+    }
+    same = __all_sync(device::full_warp, same) != 0;
+    if (same) {
+      for_own_tiles(present, [&](int t) { device::mbarrier_arrive_copied(&memory_.full[0][t]); });
+    } else {
+      device::cp_async_commit();
+      device::cp_async_wait<0>();
+      attention_share_of_warp<Contract>(p_, now, lane_, walk_, end, total);
+    }
+    return same;
+  }
+  template <class Each>
+  BI_D void for_own_tiles(const attention_leaf_tiles& present, const Each& each) const {
+    for (int t = warp_; t < present.end; t += shape::copy_warps) each(t);
+  }
+  // Token i of the thread's, as the page table is now.
+  BI_D device::kv_place place_now(int i) const {
+    const std::int64_t index = leaf_ * Contract::leaf + token(i);
+    return index >= item_.lo && index < item_.see
+               ? cursor_.look_up(index, [](const std::int32_t* entry) { return device::load_l2(entry); })
+               : device::kv_place{-1, 0};
+  }
+
   BI_D void enter_request() {
     item_ = attention_request_item<Contract>(p_, walk_.run.request);
     cursor_ = device::view_cursor(p_.view, walk_.run.request);
@@ -139,10 +233,10 @@ class attention_leaves_source {
     }
   }
 
-  // The warp's tiles, K and V. One loop for all: the kernel's code should fit the instruction cache.
-  BI_D void copy(const attention_leaf_tiles& present) {
+  // The warp's tiles, K and V, from a number on. One loop for all: the kernel's code should fit the instruction cache.
+  BI_D void copy(const attention_leaf_tiles& present, int from) {
 #pragma unroll 1
-    for (int i = 0; i < 2 * own_tiles; ++i) {
+    for (int i = from; i < 2 * own_tiles; ++i) {
       const int is_v = i / own_tiles, t = warp_ + i % own_tiles * shape::copy_warps;
       if (t < present.begin || t >= present.end) continue;
       const attention_ring_place at = at_.after(t - present.begin, slots_);

@@ -8,6 +8,7 @@
 #include "bi/contract/attention.hpp"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
+#include "bi/device/ptx/tma.cuh"
 #include "bi/device/row.cuh"
 #include "bi/kernel/attention_mma.cuh"
 
@@ -24,7 +25,13 @@ struct attention_partials {
   device::attention_cut* cuts;  // of each block
   device::attention_places places;
   std::int64_t rows;
+  bool by_item;  // cuts has a record of each item, from the block that the item begins in; otherwise of each block
 };
+
+// Whether leaves that follow an item's first ones in another share stay apart, which the contracts' trees ask for. A
+// benchmark says no for a contract of its own, to see what that costs: its bits depend on the batch.
+template <class Contract>
+inline constexpr bool attention_leaves_apart = true;
 
 template <class T>
 struct attention_split_params {
@@ -41,13 +48,19 @@ struct attention_share_memory {
   std::int64_t end, total;
 };
 
-BI_D inline std::int64_t attention_inclusive_sum(std::int64_t x, int lane) {
+// Sum: an integer that __shfl_up_sync takes.
+template <class Sum>
+BI_D Sum attention_inclusive_sum(Sum x, int lane) {
 #pragma unroll
   for (int d = 1; d < 32; d *= 2) {
-    const long long below = __shfl_up_sync(device::full_warp, static_cast<long long>(x), d);
+    const Sum below = __shfl_up_sync(device::full_warp, x, d);
     if (lane >= d) x += below;
   }
   return x;
+}
+
+BI_D inline std::int64_t attention_shuffle(std::int64_t x, int lane) {
+  return __shfl_sync(device::full_warp, static_cast<long long>(x), lane);
 }
 
 // What the items of a request see, one for each head.
@@ -55,6 +68,63 @@ template <class Contract, class T>
 BI_D device::attention_item attention_request_item(const attention_params<T>& p, std::int64_t request) {
   return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request), p.len[request],
                                                p.causal, p.window);
+}
+
+// The lengths of a request, as they are now: before a kernel waits for those that may write them they are only a guess.
+struct attention_lengths {
+  std::int32_t first = 0, end = 0, len = 0;  // rows of the batch, tokens of the view
+
+  BI_D bool equals(const attention_lengths& b) const { return first == b.first && end == b.end && len == b.len; }
+  BI_D attention_lengths of_lane(int lane) const {
+    const auto from = [&](std::int32_t x) { return __shfl_sync(device::full_warp, x, lane); };
+    return {from(first), from(end), from(len)};
+  }
+};
+template <class T>
+BI_D attention_lengths attention_read_lengths(const attention_params<T>& p, std::int64_t request) {
+  if (request < 0 || request >= p.batch.requests) return {};
+  const std::int32_t* const q_start = p.batch.q_start;
+  const auto row = static_cast<std::int32_t>(request);
+  return {q_start != nullptr ? device::load_l2(q_start + request) : row,
+          q_start != nullptr ? device::load_l2(q_start + request + 1) : row + 1, device::load_l2(p.len + request)};
+}
+template <class Contract, class T>
+BI_D device::attention_item attention_request_item(const attention_params<T>& p, std::int64_t request,
+                                                   const attention_lengths& l) {
+  return device::make_attention_item<Contract>(device::attention_request_rows(p.batch, request, l.first, l.end), l.len,
+                                               p.causal, p.window);
+}
+
+// What the folding kernel is told of a run; one thread says it of each run, one after the other.
+BI_D inline void attention_tell_cut(const attention_partials& partials, std::int64_t heads_kv,
+                                    const device::attention_run& run, std::int64_t end, std::int64_t total) {
+  if (partials.by_item && !run.is_first()) return;
+  const std::int64_t at =
+      partials.by_item ? run.request * heads_kv + run.head : blockIdx.x;  // by block: the last stays
+  partials.cuts[at] = device::make_attention_cut(run, blockIdx.x, end, total);
+}
+
+// A warp finds the share of so many requests by itself: it waits for no other.
+inline constexpr int attention_share_lanes = 32;
+
+// One block's share, which ends at leaf `end` of `total`, by a warp. l: of request `lane`. Leaves walk.run.count == 0 if the
+// share is empty.
+template <class Contract, class T>
+BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lengths& l, int lane,
+                                  device::attention_walk& walk, std::int64_t& end, std::int64_t& total) {
+  const int leaves =
+      lane < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, lane, l).leaves) : 0;
+  const int to = attention_inclusive_sum(leaves, lane);
+  total = __shfl_sync(device::full_warp, to, 31) * p.heads_kv;
+  const device::attention_shares shares(total, gridDim.x);
+  const std::int64_t begin = shares.begin(blockIdx.x);
+  end = shares.begin(blockIdx.x + 1);
+  walk.run.count = 0;
+  if (begin == end) return;
+  const auto target = static_cast<int>(device::attention_divide(begin, p.heads_kv));
+  const int request = __ffs(static_cast<int>(__ballot_sync(device::full_warp, target < to))) - 1;
+  walk.start(begin, end, request, __shfl_sync(device::full_warp, to - leaves, request) * p.heads_kv,
+             __shfl_sync(device::full_warp, leaves, request));
 }
 
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
@@ -66,16 +136,25 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
     if (request >= p.batch.requests) return 0;
     return attention_request_item<Contract>(p, request).leaves;
   };
+  if (p.batch.requests <= attention_share_lanes) {
+    std::int64_t end, total;
+    attention_share_of_warp<Contract>(p, attention_read_lengths(p, lane), lane, walk, end, total);
+    if (thread == 0) {
+      memory.end = end;
+      memory.total = total;
+    }
+    return;
+  }
   // Each thread sums a piece of the requests; if it is more than one, a warp then searches the piece that has the share's
   // first leaf.
   const std::int64_t each = (p.batch.requests + Threads - 1) / Threads, first = thread * each;
   std::int64_t own = 0;
   for (std::int64_t i = 0; i < each; ++i) own += leaves_of(first + i);
-  std::int64_t end = attention_inclusive_sum(own, lane);
+  std::int64_t end = attention_inclusive_sum<long long>(own, lane);
   if (lane == 31) memory.sums[warp] = end;
   __syncthreads();
   constexpr int warps = Threads / 32;
-  const std::int64_t sums = attention_inclusive_sum(lane < warps ? memory.sums[lane] : 0, lane);
+  const std::int64_t sums = attention_inclusive_sum<long long>(lane < warps ? memory.sums[lane] : 0, lane);
   const std::int64_t total = __shfl_sync(device::full_warp, static_cast<long long>(sums), 31);
   const std::int64_t below = __shfl_sync(device::full_warp, static_cast<long long>(sums), warp > 0 ? warp - 1 : 0);
   if (warp > 0) end += below;
@@ -100,7 +179,7 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
     return;
   }
   for (;;) {
-    const std::int64_t leaves = leaves_of(request + lane), to = sum + attention_inclusive_sum(leaves, lane);
+    const std::int64_t leaves = leaves_of(request + lane), to = sum + attention_inclusive_sum<long long>(leaves, lane);
     const unsigned beyond = __ballot_sync(device::full_warp, target < to);
     if (beyond != 0) {
       const int at = __ffs(static_cast<int>(beyond)) - 1;

@@ -214,9 +214,8 @@ BI_D void attention_split_compute(const attention_split_params<T>& p,
     stage = stage + 1 == p.stages ? 0 : stage + 1;
     if (++t == r.end_tile) {
       rows.finish(r);
-      // The last run has the last word.
       if (threadIdx.x == 0) {
-        p.partials.cuts[blockIdx.x] = device::make_attention_cut(r.walk.run, memory.share.end, memory.share.total);
+        attention_tell_cut(p.partials, p.a.heads_kv, r.walk.run, memory.share.end, memory.share.total);
       }
       ++run;
       t = -1;
@@ -238,7 +237,7 @@ BI_KERNEL __launch_bounds__(attention_split_shape<HeadDim, RowWarps>::threads,
   attention_share_start<Contract>(p.a, memory.share, walk);
   const int thread = static_cast<int>(threadIdx.x);
   if (walk.run.count == 0) {
-    if (thread == 0) p.partials.cuts[blockIdx.x].request = -1;
+    if (thread == 0 && !p.partials.by_item) p.partials.cuts[blockIdx.x].request = -1;
     return;
   }
   if (thread >= shape::compute_threads) {

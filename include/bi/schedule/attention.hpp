@@ -15,13 +15,15 @@ enum class attention_kernel : std::uint8_t {
   mma,    // bi/kernel/attention_mma.cuh: every shape, alignment and architecture from sm_80
   split,  // requests of one tile of rows, sm_90; needs the workspace. One row warp: bi/kernel/attention_leaves.cuh up to
           // head_dim 128; otherwise attention_split.cuh
+  prefill,  // bi/kernel/attention_prefill.cuh: aligned, sm_90a, head_dim 64 and 128; 8 row warps
 };
 
 // How the rows of attention are spread over the GPU. No field changes a bit.
 struct attention_schedule {
-  int row_warps = 4;           // groups of 16 packed rows in a thread block: 1 or, at head_dim 256, 2, else 4
+  int row_warps = 4;  // groups of 16 packed rows in a thread block: 1 or, at head_dim 256, 2, else 4; prefill: 8
   bool one_tile_each = false;  // a tile holds all rows of a request and KV head
-  std::int64_t blocks = 0;  // thread blocks; mma: tiles are dealt out round after round, split: leaves in equal shares
+  // Thread blocks; mma, prefill: tiles are dealt out round after round, split: leaves in equal shares.
+  std::int64_t blocks = 0;
   attention_kernel kernel = attention_kernel::mma;
   int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as fit
 
@@ -35,8 +37,10 @@ struct attention_schedule {
 inline std::string to_string(const attention_schedule& s) {
   char text[160];
   std::snprintf(text, sizeof text, "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, blocks=%lld}",
-                s.kernel == attention_kernel::mma ? "mma" : "split", s.row_warps, s.one_tile_each ? 1 : 0, s.stages,
-                static_cast<long long>(s.blocks));
+                s.kernel == attention_kernel::mma     ? "mma"
+                : s.kernel == attention_kernel::split ? "split"
+                                                      : "prefill",
+                s.row_warps, s.one_tile_each ? 1 : 0, s.stages, static_cast<long long>(s.blocks));
   return text;
 }
 
@@ -44,13 +48,21 @@ inline std::string to_string(const attention_schedule& s) {
 inline constexpr std::int64_t attention_split_most_blocks = 264;
 
 // `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
-// code here, or no workspace. `leaves`: of one view, at most.
+// code here, or no workspace. `leaves`: of one view, at most. `prefill_blocks`: as split_blocks, of the prefill schedule.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
                                                      std::int64_t group, std::int64_t heads_kv, int most_row_warps,
-                                                     std::int64_t split_blocks = 0, std::int64_t leaves = 1) {
+                                                     std::int64_t split_blocks = 0, std::int64_t leaves = 1,
+                                                     std::int64_t prefill_blocks = 0) {
   attention_schedule s;
   const std::int64_t packed = max_q_len * group;  // of a request, at most
   s.row_warps = packed <= 16 ? 1 : most_row_warps;
+  if (packed > 16 * most_row_warps && prefill_blocks > 0) {
+    s.kernel = attention_kernel::prefill;
+    s.row_warps = 8;
+    const std::int64_t items = (rows * group / 128 + requests) * heads_kv;
+    s.blocks = items < prefill_blocks ? items : prefill_blocks;
+    return s;
+  }
   const int tile_rows = 16 * s.row_warps;
   s.one_tile_each = packed <= tile_rows;
   const std::int64_t items = (s.one_tile_each ? requests : rows * group / tile_rows + requests) * heads_kv;
@@ -63,7 +75,7 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   return s;
 }
 
-// Where the split schedule's partial results lie in the workspace: a record of each block, then the places.
+// Where the split schedule's partial results lie in the workspace: records of what was cut, then the places.
 struct attention_split_space {
   std::int64_t places_a_block = 0;
   std::int64_t records = 0;  // bytes, before the first place

@@ -16,12 +16,18 @@ BI_D inline int cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return static_cast<int>(rank);
 }
+BI_D inline int cluster_size() {
+  std::uint32_t size;
+  asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(size));
+  return static_cast<int>(size);
+}
 // Publishes no writes: at cluster scope that costs a fence of the whole GPU.
 BI_D inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 BI_D inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 // Four floats to another block's shared memory, or one's own; a barrier of that block is told of the 16 bytes as they
-// land. Both addresses come from cluster_address.
+// land. Both addresses come from cluster_address. Not in a launch without clusters, nor in a cluster of one block: there
+// the instruction is illegal, though the block would only write to itself, and the context is lost.
 BI_D inline void store_cluster(std::uint32_t address, float x0, float x1, float x2, float x3, std::uint32_t barrier) {
   asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];"
                :
@@ -40,6 +46,20 @@ BI_D inline bool elect_one() {
 // A barrier of `threads` threads of the block, whole warps; id 0 is __syncthreads'.
 BI_D inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
+}
+
+// Arrives there without waiting.
+BI_D inline void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory");
+}
+// Waits there, and tells whether any of the threads says yes.
+BI_D inline bool named_barrier_or(int id, int threads, bool yes) {
+  std::uint32_t any;
+  asm volatile("{.reg .pred p, q; setp.ne.b32 p, %3, 0; bar.red.or.pred q, %1, %2, p; selp.b32 %0, 1, 0, q;}"
+               : "=r"(any)
+               : "r"(id), "r"(threads), "r"(static_cast<int>(yes))
+               : "memory");
+  return any != 0;
 }
 
 // Waits until the kernels that this one depends on are over and their writes are visible. No effect without a

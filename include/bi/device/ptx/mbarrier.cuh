@@ -34,6 +34,9 @@ BI_D inline void mbarrier_arrive(mbarrier* b, int count) {
                : "r"(shared_address(b)), "r"(count)
                : "memory");
 }
+BI_D inline void mbarrier_arrive(std::uint32_t address) {
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" : : "r"(address) : "memory");
+}
 // Arrives once the thread's cp.async copies so far have landed; one of the barrier's own count.
 BI_D inline void mbarrier_arrive_copied(mbarrier* b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" : : "r"(shared_address(b)) : "memory");
@@ -54,6 +57,16 @@ BI_D inline bool mbarrier_try_wait(std::uint32_t address, int parity) {
                : "=r"(done)
                : "r"(address), "r"(parity)
                : "memory");
+  return done != 0;
+}
+// Does not wait at all.
+BI_D inline bool mbarrier_test_wait(std::uint32_t address, int parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{.reg .pred p; mbarrier.test_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
+      : "=r"(done)
+      : "r"(address), "r"(parity)
+      : "memory");
   return done != 0;
 }
 BI_D inline void mbarrier_wait(std::uint32_t address, int parity) {

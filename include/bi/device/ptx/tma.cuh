@@ -20,6 +20,28 @@ BI_D inline void prefetch_tensor_map(const void* map) {
 
 // A line of global memory on its way into the L2 cache.
 BI_D inline void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" : : "l"(p) : "memory"); }
+// Global memory as the L2 cache has it; the L1 cache doesn't keep it.
+BI_D inline std::int32_t load_l2(const std::int32_t* p) {
+  std::int32_t x;
+  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(x) : "l"(__cvta_generic_to_global(p)) : "memory");
+  return x;
+}
+BI_D inline float2 load_l2(const float2* p) {
+  float2 x;
+  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];"
+               : "=f"(x.x), "=f"(x.y)
+               : "l"(__cvta_generic_to_global(p))
+               : "memory");
+  return x;
+}
+BI_D inline longlong2 load_l2(const longlong2* p) {
+  longlong2 x;
+  asm volatile("ld.global.cg.v2.s64 {%0, %1}, [%2];"
+               : "=l"(x.x), "=l"(x.y)
+               : "l"(__cvta_generic_to_global(p))
+               : "memory");
+  return x;
+}
 
 // Which lines the L2 cache gives up first, and last.
 BI_D inline std::uint64_t policy_evict_first() {
@@ -41,6 +63,14 @@ BI_D inline void tma_load_3d(std::uint32_t shared, const void* map, std::uint32_
       "[%0], [%1, {%3, %4, %5}], [%2], %6;"
       :
       : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y), "r"(z), "l"(policy)
+      : "memory");
+}
+BI_D inline void tma_load_4d(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2];"
+      :
+      : "r"(shared), "l"(reinterpret_cast<std::uint64_t>(map)), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
 }
 // To the same place of every block of the cluster whose bit is set in blocks; each one's barrier is told.

@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/arithmetic.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/device/attention_softmax.cuh"
+
+// The softmax of bi/contract/attention.hpp where most rows see whole tiles and most maxima stay: what changes nothing
+// is left out by a vote of the warp. Values as in attention_softmax.cuh, flat: s[4 j + 2 h + e].
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+// Rows g and g + 8 of a thread, but for o.
+struct attention_row_pair {
+  float leaf_m[2], leaf_l[2];  // of the leaf in progress; l is the thread's lane of it
+
+  BI_D void reset_leaf() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) leaf_m[h] = neg_inf_f32(), leaf_l[h] = 0.0f;
+  }
+};
+
+// What a row sees of a tile: none of it, or keys [begin, end). Bit k - 2 (lane % 4) is that of key k.
+BI_D inline std::uint64_t attention_key_mask(int begin, int end, int lane) {
+  if (begin >= end) return 0;
+  const std::uint64_t before_end = end >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << end) - 1;
+  return (before_end >> begin << begin) >> (lane % 4 * 2);
+}
+
+// The largest of 16 values of row h, in no order.
+template <int Values>
+BI_D float attention_row_max(const float (&s)[Values], int h) {
+  float a = s[2 * h], b = s[2 * h + 1];
+#pragma unroll
+  for (int j = 1; j < Values / 4; ++j) {
+    a = max_nan(a, s[4 * j + 2 * h]);
+    b = max_nan(b, s[4 * j + 2 * h + 1]);
+  }
+  return max_nan(a, b);
+}
+
+// Scores to weights, in place, of a tile that both rows see all of. rescale is for o; false if it is 1 throughout the
+// warp.
+template <class Contract>
+BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2], float (&rescale)[2],
+                                const contract::attention_scale& scale) {
+  float t[2];
+  if constexpr (Contract::has_soft_cap) {
+#pragma unroll
+    for (int i = 0; i < key_tile / 2; ++i) s[i] = Contract::score(s[i], scale);
+  }
+  bool stays = true;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float largest = attention_row_max(s, h);
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
+    t[h] = Contract::tile_max(largest, scale.c);
+    // Otherwise, advance() keeps the maximum, and rescale is 1.
+    stays = stays && !greater(t[h], add_rn(x.leaf_m[h], 8.0f)) && !is_nan(t[h]);
+    rescale[h] = 1.0f;
+  }
+  const bool moves = __any_sync(full_warp, !stays);
+  if (moves) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const contract::attention_advance next = Contract::advance(x.leaf_m[h], t[h]);
+      x.leaf_m[h] = next.m;
+      rescale[h] = next.rescale;
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const float neg_base = neg(Contract::is_neg_inf(x.leaf_m[h]) ? 0.0f : x.leaf_m[h]);  // advance()'s
+    float p[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& weight = s[i / 2 * 4 + 2 * h + i % 2];
+      weight = Contract::weight(weight, scale.c, neg_base);
+      p[i] = weight;
+    }
+    x.leaf_l[h] = Contract::accumulate(x.leaf_l[h], rescale[h], Contract::lane_sum(p));
+  }
+  return moves;
+}
+
+// The same where row h sees the keys of visible[h] (attention_key_mask).
+template <class Contract>
+BI_D bool attention_weigh_masked(attention_row_pair& x, float (&s)[key_tile / 2], float (&rescale)[2],
+                                 const contract::attention_scale& scale, const std::uint64_t (&visible)[2],
+                                 const bool (&sees)[2]) {
+  bool stays = true;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const auto sees_key = [&](int i) {  // of the thread's lane
+      return (visible[h] >> Contract::key(0, i / 4, i / 2 % 2, i % 2) & 1) != 0;
+    };
+    float largest = neg_inf_f32();
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& score = s[i / 2 * 4 + 2 * h + i % 2];
+      score = Contract::score(score, scale);
+      largest = max_nan(largest, sees_key(i) ? score : neg_inf_f32());
+    }
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
+    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
+    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
+    float p[16];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& weight = s[i / 2 * 4 + 2 * h + i % 2];
+      const float w = Contract::weight(weight, scale.c, next.neg_base);
+      weight = sees_key(i) ? w : 0.0f;
+      p[i] = weight;
+    }
+    const float l = Contract::accumulate(x.leaf_l[h], next.rescale, Contract::lane_sum(p));
+    x.leaf_l[h] = sees[h] ? l : x.leaf_l[h];
+    x.leaf_m[h] = sees[h] ? next.m : x.leaf_m[h];
+    rescale[h] = sees[h] ? next.rescale : 1.0f;
+    stays = stays && bits_of(rescale[h]) == 0x3f800000u;
+  }
+  return __any_sync(full_warp, !stays);
+}
+
+// o += P V of one row of the warp's 16, with V = 0 at keys outside [begin, end): for tiles where such a key's V is Inf
+// or NaN, of which even a weight of 0 makes NaN. v: a tile. Only o's values from First to Last: all at once take more
+// registers than there are.
+template <int First, int Last, class T, int Values>
+BI_D void attention_add_masked_row(float (&o)[Values], const std::uint32_t (&p)[key_tile / 16][4], T* v, int row,
+                                   int begin, int end, int lane) {
+  std::uint32_t mask[key_tile / 8];  // of keys 8 j + 2 t, in a B fragment
+#pragma unroll
+  for (int j = 0; j < key_tile / 8; ++j) {
+    const int key = 8 * j + lane % 4 * 2;
+    mask[j] = (key >= begin && key < end ? 0xffffu : 0u) | (key + 1 >= begin && key + 1 < end ? 0xffff0000u : 0u);
+  }
+  const bool mine[2] = {lane / 4 == row, lane / 4 + 8 == row};
+#pragma unroll
+  for (int j = First / 4; j < Last / 4; j += 2) {
+    float acc[2][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) acc[i / 4][i % 4] = o[4 * j + i];
+#pragma unroll
+    for (int step = 0; step < key_tile / 16; ++step) {
+      std::uint32_t b[2][2];
+      load_b_fragments_transposed(b, tile_part<key_tile>(v, j / 8), 8 * (j % 8), step, opaque(lane));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) b[i / 2][i % 2] &= mask[2 * step + i % 2];
+      mma_m16n8k16<T>(acc[0], p[step], b[0]);
+      mma_m16n8k16<T>(acc[1], p[step], b[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) o[4 * j + i] = mine[i % 4 / 2] ? acc[i / 4][i % 4] : o[4 * j + i];
+  }
+}
+
+// Closes a leaf and folds it into the rows h that see some of it (sees); the others keep their bits. Of a row that had
+// seen nothing the fold takes the leaf as it is: o is never -0, and where it is NaN so is l. o: of the leaf; m, l,
+// total: of those closed before, -Inf and +0 at first. Called by the whole warp.
+template <class Contract, int Values>
+BI_D void attention_fold_leaf(const attention_row_pair& x, float (&m)[2], float (&l)[2], float (&total)[Values],
+                              const float (&o)[Values], const bool (&sees)[2], int lane) {
+  bool plain =
+      true;  // every row sees some of the leaf, no maximum is infinite or NaN, but of rows that had seen nothing
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    plain = plain && sees[h] && is_finite(x.leaf_m[h]) && (is_finite(m[h]) || Contract::is_neg_inf(m[h]));
+  }
+  if (__builtin_expect(__all_sync(full_warp, plain), 1)) {
+    float a[2], b[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float leaf_l = x.leaf_l[h];
+      leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 1));
+      leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 2));
+      // Contract::fold: the larger maximum's factor is exp2(0) = 1.
+      const bool grows = greater(x.leaf_m[h], m[h]);
+      const float d = sub_rn(m[h], x.leaf_m[h]);
+      const float e = exp2(grows ? d : neg(d));
+      a[h] = grows ? e : 1.0f;
+      b[h] = grows ? 1.0f : e;
+      m[h] = grows ? x.leaf_m[h] : m[h];
+      l[h] = Contract::fold_value({m[h], a[h], b[h]}, l[h], leaf_l);
+    }
+#pragma unroll
+    for (int i = 0; i < Values; ++i) {
+      const int h = i % 4 / 2;
+      total[i] = Contract::fold_value({m[h], a[h], b[h]}, total[i], o[i]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float lanes[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) lanes[i] = __shfl_sync(full_warp, x.leaf_l[h], (lane & ~3) + i);
+    const float leaf_l = Contract::close(x.leaf_m[h], lanes[0], lanes[1], lanes[2], lanes[3]);
+    const contract::attention_fold f = Contract::fold(m[h], x.leaf_m[h]);
+#pragma unroll
+    for (int i = 0; i < Values; ++i) {
+      if (i % 4 / 2 != h) continue;
+      const float folded = Contract::fold_value(f, total[i], Contract::close_o(x.leaf_m[h], o[i]));
+      total[i] = sees[h] ? folded : total[i];
+    }
+    l[h] = sees[h] ? Contract::fold_value(f, l[h], leaf_l) : l[h];
+    m[h] = sees[h] ? f.m : m[h];
+  }
+}
+
+}  // namespace device
+BI_NAMESPACE_END

@@ -1,0 +1,31 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+
+// 16 bytes from global memory in one instruction, p aligned to 16. Volatile: a row's loads stay together, ahead of the
+// arithmetic, as they are written.
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+// Data that is read once takes no place in the L1 cache.
+BI_D inline void load_global_16_once(const void* p, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c,
+                                     std::uint32_t& d) {
+  asm volatile("ld.global.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+               : "l"(__cvta_generic_to_global(p))
+               : "memory");
+}
+BI_D inline void load_global_16(const void* p, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c, std::uint32_t& d) {
+  asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
+               : "l"(__cvta_generic_to_global(p))
+               : "memory");
+}
+
+}  // namespace device
+BI_NAMESPACE_END

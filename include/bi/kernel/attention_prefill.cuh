@@ -1,0 +1,399 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/attention.hpp"
+#include "bi/device/attention_prefill.cuh"
+#include "bi/device/attention_rows.cuh"
+#include "bi/device/attention_tile.cuh"
+#include "bi/device/ptx/cluster.cuh"
+#include "bi/device/ptx/mbarrier.cuh"
+#include "bi/device/ptx/pack.cuh"
+#include "bi/device/ptx/wgmma.cuh"
+#include "bi/device/ptx/wgmma_registers.cuh"
+#include "bi/device/vector.cuh"
+#include "bi/kernel/attention_mma.cuh"
+#include "bi/kernel/attention_prefill_memory.cuh"
+#include "bi/kernel/attention_prefill_source.cuh"
+
+// Attention of many rows on Hopper: prefill, chunks of it, long verification. A thread block walks tiles of 128 packed
+// rows (bi/device/attention_rows.cuh) of one request and KV head. Four warps copy Q and tiles of 64 keys into shared
+// memory; groups of four warps, 64 rows each, multiply on the tensor core and do softmax in between.
+//
+// The order of a row's arithmetic is attention_mma.cuh's. wgmma gives mma.sync's bits, and a step whose products are
+// zeros leaves an accumulator as it is, so that rows which don't see a tile take part with weights of +0.
+
+BI_NAMESPACE_BEGIN
+namespace kernel {
+
+// 64 rows of each of the block's items.
+template <class Contract, class T, int HeadDim>
+class attention_prefill_rows {
+  using shape = attention_prefill_shape<HeadDim>;
+  using memory_type = attention_prefill_memory<Contract, HeadDim>;
+  using place = attention_prefill_place<shape::stages>;
+  static constexpr int tile = Contract::tile, leaf_tiles = Contract::leaf / tile, values = HeadDim / 2;
+  static_assert(tile == device::key_tile && tile == 64, "the kernel's tiles are the contract's");
+
+ public:
+  BI_D attention_prefill_rows(const attention_params<T>& p, memory_type& memory, unsigned char* q, unsigned char* ring)
+      : p_(p), memory_(memory), q_(q), ring_(ring), scale_(Contract::prepare(p.scale, p.soft_cap)) {
+    warp_ = __shfl_sync(device::full_warp, static_cast<int>(threadIdx.x) / 32, 0);
+    lane_ = static_cast<int>(threadIdx.x) % 32;
+  }
+
+  BI_D void walk_all() {
+    for (;;) {
+      device::mbarrier_wait(device::shared_address(&memory_.full[memory_type::barrier(2, q_at_.slot)]), q_at_.parity);
+      if (item().rows.rows == 0) return;
+      walk_item();
+      __syncwarp();
+      if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(2, q_at_.slot)], 1);
+      q_at_.advance();
+    }
+  }
+
+ private:
+  BI_D int group() const { return warp_ / 4; }
+  BI_D int first_row() const { return 64 * group(); }                   // the group's, of the item
+  BI_D int row(int h) const { return 16 * warp_ + 8 * h + lane_ / 4; }  // of the item
+  BI_D const attention_prefill_item& item() const { return memory_.item[q_at_.slot]; }
+  BI_D contract::attention_range range(int r) const { return item().template range<Contract>(p_.causal, p_.window, r); }
+
+  BI_D void walk_item() {
+    const int first = item().first_tile(), end = item().end_tile();
+#pragma unroll
+    for (int i = 0; i < values; ++i) total_[i] = 0.0f;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const contract::attention_range seen = range(row(h));
+      if (lane_ % 4 == 0) {
+        memory_.row_lo[row(h)] = static_cast<std::int32_t>(seen.lo);
+        memory_.row_see[row(h)] = static_cast<std::int32_t>(seen.see);
+        memory_.row_m[row(h)] = neg_inf_f32();
+        memory_.row_l[row(h)] = 0.0f;
+      }
+    }
+    __syncwarp();
+    // What any of the group's rows sees, and what all of them see.
+    const contract::attention_range top = range(first_row()), bottom = range(first_row() + 63);
+    all_lo_ = static_cast<std::int32_t>(bottom.lo), all_see_ = static_cast<std::int32_t>(top.see);
+    int begin = first, stop = first;
+    if (first_row() < item().rows.rows && top.lo < bottom.see) {
+      begin = static_cast<std::int32_t>(top.lo) / tile;
+      stop = (static_cast<std::int32_t>(bottom.see) - 1) / tile + 1;
+    }
+    for (int t = first; t < begin; ++t) skip_tile();
+    if (begin < stop) walk_tiles(begin, stop);
+    for (int t = stop; t < end; ++t) skip_tile();
+    finish();
+  }
+
+  // Of a tile that only the other group's rows see.
+  BI_D void skip_tile() {
+    for (int i = 0; i < 2; ++i) {
+      place& at = i == 0 ? k_at_ : v_at_;
+      wait_full(i, at);
+      release(i, at);
+      at.advance();
+    }
+  }
+
+  // The scores of a tile are made, and softmax is done, while the weights of the tile before multiply V.
+  BI_D void walk_tiles(int begin, int stop) {
+    float rescale[2];
+    rows_.reset_leaf();
+    make_scores();
+    weigh<true>(begin, rescale);  // o is +0
+    pack();
+#pragma unroll 1
+    for (int t = begin; t + 1 < stop; ++t) {
+      const bool fresh = t == begin || t % leaf_tiles == 0;
+      const device::attention_row_pair leaf = rows_;  // tile t's, which may be its last
+      bool moves;
+      // What the tensor core works on passes no branch: the compiler would wait for it.
+      if (__builtin_expect(hides_nonfinite(t), 0)) {
+        add_masked(t, fresh);
+        make_scores();
+        moves = weigh<false>(t + 1, rescale);
+      } else {
+        wait_both();
+        hold_operands();
+        device::wgmma_fence();
+        start_scores();
+        device::wgmma_commit();
+        start_values(fresh);
+        device::wgmma_commit();
+        device::wgmma_wait<1>();
+        device::wgmma_hold(s_);
+        release(0, k_at_);
+        k_at_.advance();
+        moves = weigh<true>(t + 1, rescale);
+        device::wgmma_wait<0>();
+        hold_operands();
+      }
+      release(1, v_at_);
+      v_at_.advance();
+      if ((t + 1) % leaf_tiles == 0) {
+        fold(t, leaf);
+      } else if (moves) {
+#pragma unroll
+        for (int i = 0; i < values; ++i) o_[i] = mul_rn(o_[i], rescale[i % 4 / 2]);
+      }
+      pack();
+    }
+    const int t = stop - 1;
+    const bool fresh = t == begin || t % leaf_tiles == 0;
+    if (hides_nonfinite(t)) {
+      add_masked(t, fresh);
+    } else {
+      wait_full(1, v_at_);
+      hold_operands();
+      device::wgmma_fence();
+      start_values(fresh);
+      device::wgmma_commit();
+      device::wgmma_wait<0>();
+      hold_operands();
+    }
+    release(1, v_at_);
+    v_at_.advance();
+    fold(t, rows_);
+  }
+  // Closes the leaf of tile t.
+  BI_D void fold(int t, const device::attention_row_pair& rows) {
+    const std::int32_t leaf = t / leaf_tiles * Contract::leaf;
+    bool sees[2] = {true, true};
+    if (!sees_all(leaf, 1) && !sees_all(leaf + (Contract::leaf - 1), 1)) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const std::int32_t lo = memory_.row_lo[row(h)], see = memory_.row_see[row(h)];
+        sees[h] = see > leaf && lo - leaf < Contract::leaf && lo < see;
+      }
+    }
+    float m[2], l[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) m[h] = memory_.row_m[row(h)], l[h] = memory_.row_l[row(h)];
+    device::attention_fold_leaf<Contract>(rows, m, l, total_, o_, sees, lane_);
+    __syncwarp();
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (lane_ % 4 == 0) memory_.row_m[row(h)] = m[h], memory_.row_l[row(h)] = l[h];
+    }
+    __syncwarp();
+  }
+  BI_D void hold_operands() {
+    device::wgmma_hold(s_);
+    device::wgmma_hold(o_);
+    device::wgmma_hold(p_tile_);
+  }
+  // Of the next tile, and waits for them.
+  BI_D void make_scores() {
+    wait_full(0, k_at_);
+#pragma unroll
+    for (int i = 0; i < tile / 2; ++i) s_[i] = 0.0f;  // no registers for what they were
+    device::wgmma_hold(s_);
+    device::wgmma_fence();
+    start_scores();
+    device::wgmma_commit();
+    device::wgmma_wait<0>();
+    device::wgmma_hold(s_);
+    release(0, k_at_);
+    k_at_.advance();
+  }
+  // o += P V, or P V if o is +0 so far.
+  BI_D void start_values(bool fresh) { device::wgmma_m64k64_registers<T, HeadDim>(o_, p_tile_, v_operand(), !fresh); }
+  // S = Q K^T from +0.
+  BI_D void start_scores() {
+    const std::uint64_t q = device::wgmma_operand(
+        device::shared_address(q_) + static_cast<std::uint32_t>(q_at_.slot * shape::q_bytes + first_row() * 128), 1024);
+    const std::uint64_t k = device::wgmma_operand(tile_address(0, k_at_), 1024);
+#pragma unroll
+    for (int part = 0; part < HeadDim / device::tile_width; ++part) {
+      device::wgmma_m64k64<T, tile, 0, 0>(s_, q + static_cast<std::uint64_t>(part * shape::q_part_bytes / 16),
+                                          k + static_cast<std::uint64_t>(part * shape::part_bytes / 16), part > 0);
+    }
+  }
+  BI_D std::uint64_t v_operand() const { return device::wgmma_operand(tile_address(1, v_at_), shape::part_bytes); }
+  BI_D std::uint32_t tile_offset(int which, const place& at) const {
+    return static_cast<std::uint32_t>((which * shape::stages + at.slot) * shape::tile_bytes);
+  }
+  BI_D std::uint32_t tile_address(int which, const place& at) const {
+    return device::shared_address(ring_) + tile_offset(which, at);
+  }
+  // An index of the view as a key of the tile that begins at `first`, or the tile's end that is nearer.
+  BI_D static int in_tile(std::int32_t index, std::int32_t first) {
+    return index <= first ? 0 : index - first < tile ? index - first : tile;
+  }
+  // Whole: most tiles are seen by all rows, and it pays to look.
+  template <bool Whole>
+  BI_D bool weigh(int t, float (&rescale)[2]) {
+    if (t % leaf_tiles == 0) rows_.reset_leaf();
+    if (Whole && __builtin_expect(sees_all(t * tile, tile), 1)) {
+      return device::attention_weigh_whole<Contract>(rows_, s_, rescale, scale_);
+    }
+    int begin[2], end[2];
+    find_keys(t, begin, end);
+    std::uint64_t visible[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) visible[h] = device::attention_key_mask(begin[h], end[h], lane_);
+    return device::attention_weigh_masked<Contract>(rows_, s_, rescale, scale_, visible,
+                                                    {begin[0] < end[0], begin[1] < end[1]});
+  }
+  // Whether all rows of the group see view indices [first, first + count).
+  BI_D bool sees_all(std::int32_t first, int count) const { return all_lo_ <= first && all_see_ > first + (count - 1); }
+  // The keys of a tile that the thread's rows see.
+  BI_D void find_keys(int t, int (&begin)[2], int (&end)[2]) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      begin[h] = in_tile(memory_.row_lo[row(h)], t * tile);
+      end[h] = in_tile(memory_.row_see[row(h)], t * tile);
+    }
+  }
+
+  BI_D void pack() {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) p_tile_[i / 4][i % 4] = device::pack_rn<T>(s_[2 * i], s_[2 * i + 1]);
+  }
+
+  // Whether the tile, which it waits for, has an Inf or NaN in V and a key that was loaded and not all rows see.
+  BI_D bool hides_nonfinite(int t) {
+    if (__builtin_expect(sees_all(t * tile, tile), 1)) return false;
+    wait_full(1, v_at_);
+    const std::int32_t first = t * tile, last = first + (tile - 1);
+    const std::int32_t lo = item().lo, see = item().see;
+    if (all_lo_ <= (lo > first ? lo : first) && all_see_ > (see <= last ? see - 1 : last)) return false;
+    T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
+    return device::attention_nonfinite_keys<HeadDim>(v, lane_) != 0;
+  }
+  BI_D void add_masked(int t, bool fresh) {
+    T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
+    if (fresh) {
+#pragma unroll
+      for (int i = 0; i < values; ++i) o_[i] = 0.0f;
+    }
+    add_masked_values<0, values / 2>(t, v);
+    add_masked_values<values / 2, values>(t, v);
+    __syncwarp();  // all have read V
+  }
+  template <int First, int Last>
+  BI_D void add_masked_values(int t, T* v) {
+#pragma unroll 1
+    for (int r = 0; r < 16; ++r) {
+      const int begin = in_tile(memory_.row_lo[16 * warp_ + r], t * tile);
+      const int end = in_tile(memory_.row_see[16 * warp_ + r], t * tile);
+      if (begin < end) device::attention_add_masked_row<First, Last>(o_, p_tile_, v, r, begin, end, lane_);
+    }
+  }
+
+  // Results go through the group's part of Q, which nobody needs any more, so that stores are wide.
+  BI_D void finish() {
+    const device::attention_row_tile& rows = item().rows;
+    if (first_row() >= rows.rows) return;
+    device::named_barrier(row_barrier + group(), 128);  // no warp's products still read it
+    T* const q = reinterpret_cast<T*>(q_ + q_at_.slot * shape::q_bytes);
+    const std::int64_t head = item().head * rows.group;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float l = memory_.row_l[row(h)], inverse = Contract::inverse(l);
+#pragma unroll
+      for (int j = 0; j < values / 4; ++j) {
+        T* const part = device::tile_part<shape::rows>(q, j / device::row_chunks);
+        T* const target = device::tile_chunk(part, row(h), j % device::row_chunks) + lane_ % 4 * 2;
+        const T low = Contract::template finish<T>(total_[4 * j + 2 * h], l, inverse);
+        const T high = Contract::template finish<T>(total_[4 * j + 2 * h + 1], l, inverse);
+        *reinterpret_cast<std::uint32_t*>(target) = low.bits | static_cast<std::uint32_t>(high.bits) << 16;
+      }
+      if (p_.lse != nullptr && row(h) < rows.rows && lane_ % 4 == 0) {
+        p_.lse[(rows.first_row + rows.token(row(h))) * p_.lse_token_stride + head + rows.head(row(h))] =
+            Contract::lse(memory_.row_m[row(h)], l);
+      }
+    }
+    __syncwarp();
+    constexpr int chunks = HeadDim / device::chunk_values, at_once = 32 / chunks;
+    T* const out = p_.out + rows.first_row * p_.out_token_stride + head * p_.out_head_stride +
+                   lane_ % chunks * device::chunk_values;
+#pragma unroll 2
+    for (int i = 0; i < 16; i += at_once) {
+      const int r = 16 * warp_ + i + lane_ / chunks;
+      if (r >= rows.rows) continue;
+      T* const part = device::tile_part<shape::rows>(q, lane_ % chunks / device::row_chunks);
+      const T* const source = device::tile_chunk(part, r, lane_ % chunks % device::row_chunks);
+      T* const target = out + rows.token(r) * p_.out_token_stride + rows.head(r) * p_.out_head_stride;
+      *reinterpret_cast<uint4*>(target) = *reinterpret_cast<const uint4*>(source);
+    }
+  }
+
+  BI_D void wait_full(int which, const place& at) { device::mbarrier_wait(full(which, at), at.parity); }
+  BI_D std::uint32_t full(int which, const place& at) const {
+    return device::shared_address(&memory_.full[memory_type::barrier(which, at.slot)]);
+  }
+  // For a tile of K and one of V, whose barriers mostly answer at once.
+  BI_D void wait_both() {
+    const bool has_k = device::mbarrier_try_wait(full(0, k_at_), k_at_.parity);
+    const bool has_v = device::mbarrier_try_wait(full(1, v_at_), v_at_.parity);
+    if (!has_k) wait_full(0, k_at_);
+    if (!has_v) wait_full(1, v_at_);
+  }
+  BI_D void release(int which, const place& at) {
+    if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
+  }
+
+  const attention_params<T>& p_;
+  memory_type& memory_;
+  unsigned char *const q_, *const ring_;
+  const contract::attention_scale scale_;
+  int warp_, lane_;
+  attention_prefill_place<2> q_at_;
+  place k_at_, v_at_;
+  std::int32_t all_lo_, all_see_;  // what all rows of the group see
+  device::attention_row_pair rows_;
+  float total_[values], o_[values];  // of the closed leaves, of the leaf in progress
+  float s_[tile / 2];
+  std::uint32_t p_tile_[tile / 16][4];
+};
+
+template <class Contract, class T, int HeadDim>
+BI_KERNEL __launch_bounds__(attention_prefill_shape<HeadDim>::threads,
+                            1) void attention_prefill_kernel(const __grid_constant__ attention_prefill_params<T> p) {
+#if BI_WGMMA_CODE
+  using shape = attention_prefill_shape<HeadDim>;
+  using memory_type = attention_prefill_memory<Contract, HeadDim>;
+  extern __shared__ unsigned char dynamic_shared[];
+  __shared__ memory_type memory;
+  unsigned char* const q = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
+  unsigned char* const ring = q + 2 * shape::q_bytes;
+  if (threadIdx.x == 0) {
+    constexpr int row_warps = shape::row_threads / 32, copy_warps = shape::copy_threads / 32;
+    for (int i = 0; i < 2; ++i) {
+      device::mbarrier_init(&memory.order_full[i], shape::find_threads / 32);
+      device::mbarrier_init(&memory.order_empty[i], copy_warps);
+    }
+    for (int i = 0; i < memory.fulls; ++i) {
+      device::mbarrier_init(&memory.full[i], i < memory_type::barrier(2, 0) ? 1 : copy_warps);
+      device::mbarrier_init(&memory.empty[i], row_warps);
+    }
+    device::mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x < shape::row_threads) {
+    device::take_registers<224>();
+    attention_prefill_rows<Contract, T, HeadDim>(p.a, memory, q, ring).walk_all();
+  } else {
+    device::give_registers<56>();
+    if (threadIdx.x < shape::row_threads + shape::find_threads) {
+      attention_prefill_finder<Contract, T, HeadDim>(p, memory).find_all();
+    } else {
+      attention_prefill_copier<Contract, T, HeadDim>(p, memory, device::shared_address(q), device::shared_address(ring))
+          .copy_all();
+    }
+  }
+#else
+  __trap();
+#endif
+}
+
+}  // namespace kernel
+BI_NAMESPACE_END
