@@ -18,9 +18,8 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-// With a given schedule; the arguments have passed check() and leave something to do.
-template <class Contract, class T>
-status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+template <class T>
+kernel::layer_norm_params<T> make_norm_params(const layer_norm_args<T>& a) {
   kernel::layer_norm_params<T> p = {};
   p.x = a.x;
   p.weight = a.weight;
@@ -34,6 +33,22 @@ status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedu
   // A null weight or bias is aligned.
   p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.out, p.out_stride) &&
               device::vector_aligned(a.weight, 0) && device::vector_aligned(a.bias, 0);
+  return p;
+}
+
+// With a given schedule, which fits_norm; the arguments have passed check() and leave something to do.
+template <class Contract, class T>
+status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  using kernel::layer_norm_held_kernel;
+  constexpr int most = schedule::most_held(sizeof(T));
+  const kernel::layer_norm_params<T> p = make_norm_params(a);
+  const auto run = [&](auto held) { return launch_row_kernel("layer_norm", held, p, s, stream); };
+  if (s.cluster > 1) return run(layer_norm_held_kernel<Contract, T, 256, 1, 4, true>);
+  if (s.held == 1) return run(layer_norm_held_kernel<Contract, T, 32, 4, 1, false>);
+  if (s.held > 0 && s.threads_per_row == 32) return run(layer_norm_held_kernel<Contract, T, 32, 4, most, false>);
+  if (s.held == 2) return run(layer_norm_held_kernel<Contract, T, 256, 1, 2, false>);
+  if (s.held == 4) return run(layer_norm_held_kernel<Contract, T, 256, 1, 4, false>);
+  if (s.held > 0) return run(layer_norm_held_kernel<Contract, T, 256, 1, most, false>);
   return launch_rows("layer_norm", kernel::layer_norm_kernel<Contract, T, 32, rows_per_block>,
                      kernel::layer_norm_kernel<Contract, T, 256, 1>, p, s, stream);
 }
@@ -42,9 +57,13 @@ status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedu
 
 template <class T, class Contract>
 status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
+  status st = check(a);
   if (!st || a.rows == 0 || a.cols == 0) return st;
-  return launch_detail::launch_layer_norm<Contract>(a, schedule::pick_row_schedule(a.rows, a.cols), stream);
+  schedule::row_traits traits{sizeof(T), launch_detail::make_norm_params(a).aligned && a.cols % 8 == 0, false};
+  const auto held = kernel::layer_norm_held_kernel<Contract, T, 256, 1, 4, true>;
+  st = launch_detail::find_hopper_code("layer_norm", held, traits.hopper);
+  if (!st) return st;
+  return launch_detail::launch_layer_norm<Contract>(a, schedule::pick_norm_schedule(a.rows, a.cols, traits), stream);
 }
 
 BI_NAMESPACE_END

@@ -22,13 +22,21 @@ namespace launch_detail {
 template <class Contract, class T>
 status rms_norm_rows(const char* operation, const kernel::rms_norm_params<T>& p, const schedule::row_schedule& s,
                      cuda_stream stream) {
+  using kernel::rms_norm_held_kernel;
+  constexpr int most = schedule::most_held(sizeof(T));
+  const auto run = [&](auto held) { return launch_row_kernel(operation, held, p, s, stream); };
+  if (s.cluster > 1) return run(rms_norm_held_kernel<Contract, T, 256, 1, 4, true>);
+  if (s.held == 1) return run(rms_norm_held_kernel<Contract, T, 32, 4, 1, false>);
+  if (s.held > 0 && s.threads_per_row == 32) return run(rms_norm_held_kernel<Contract, T, 32, 4, most, false>);
+  if (s.held == 2) return run(rms_norm_held_kernel<Contract, T, 256, 1, 2, false>);
+  if (s.held == 4) return run(rms_norm_held_kernel<Contract, T, 256, 1, 4, false>);
+  if (s.held > 0) return run(rms_norm_held_kernel<Contract, T, 256, 1, most, false>);
   return launch_rows(operation, kernel::rms_norm_kernel<Contract, T, 32, rows_per_block>,
                      kernel::rms_norm_kernel<Contract, T, 256, 1>, p, s, stream);
 }
 
-// With a given schedule each; the arguments have passed check() and leave something to do.
-template <class Contract, class T>
-status launch_rms_norm(const rms_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+template <class T>
+kernel::rms_norm_params<T> make_norm_params(const rms_norm_args<T>& a) {
   const auto stride = [&](std::int64_t given) { return given == 0 ? a.cols : given; };
   kernel::rms_norm_params<T> p = {};
   p.x = a.x;
@@ -50,11 +58,11 @@ status launch_rms_norm(const rms_norm_args<T>& a, const schedule::row_schedule& 
     p.aligned = p.aligned && device::vector_aligned(a.residual, p.residual_stride) &&
                 device::vector_aligned(a.residual_out, p.residual_out_stride);
   }
-  return rms_norm_rows<Contract>("rms_norm", p, s, stream);
+  return p;
 }
 
-template <class Contract, class T>
-status launch_qk_norm(const qk_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+template <class T>
+kernel::rms_norm_params<T> make_norm_params(const qk_norm_args<T>& a) {
   const auto head = [&](std::int64_t stride) { return stride == 0 ? a.head_dim : stride; };
   kernel::rms_norm_params<T> p = {};
   p.x = a.x;
@@ -71,7 +79,25 @@ status launch_qk_norm(const qk_norm_args<T>& a, const schedule::row_schedule& s,
   p.aligned = device::vector_aligned(a.x, p.x_stride) && device::vector_aligned(a.x, p.x_inner_stride) &&
               device::vector_aligned(a.out, p.out_stride) && device::vector_aligned(a.out, p.out_inner_stride) &&
               device::vector_aligned(a.weight, 0);
-  return rms_norm_rows<Contract>("qk_norm", p, s, stream);
+  return p;
+}
+
+// With a given schedule each, which fits_norm; the arguments have passed check() and leave something to do.
+template <class Contract, class T>
+status launch_rms_norm(const rms_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  return rms_norm_rows<Contract>("rms_norm", make_norm_params(a), s, stream);
+}
+template <class Contract, class T>
+status launch_qk_norm(const qk_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
+  return rms_norm_rows<Contract>("qk_norm", make_norm_params(a), s, stream);
+}
+
+template <class Contract, class T>
+status pick_and_launch_rms_norm(const char* operation, const kernel::rms_norm_params<T>& p, cuda_stream stream) {
+  schedule::row_traits traits{sizeof(T), p.aligned && p.cols % device::vector_size == 0, false};
+  const auto held = kernel::rms_norm_held_kernel<Contract, T, 256, 1, 4, true>;
+  if (const status st = find_hopper_code(operation, held, traits.hopper); !st) return st;
+  return rms_norm_rows<Contract>(operation, p, schedule::pick_norm_schedule(p.rows, p.cols, traits), stream);
 }
 
 }  // namespace launch_detail
@@ -80,15 +106,14 @@ template <class T, class Contract>
 status rms_norm(const rms_norm_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.rows == 0 || a.cols == 0) return st;
-  return launch_detail::launch_rms_norm<Contract>(a, schedule::pick_row_schedule(a.rows, a.cols), stream);
+  return launch_detail::pick_and_launch_rms_norm<Contract>("rms_norm", launch_detail::make_norm_params(a), stream);
 }
 
 template <class T, class Contract>
 status qk_norm(const qk_norm_args<T>& a, cuda_stream stream) {
   const status st = check(a);
   if (!st || a.tokens == 0 || a.heads == 0 || a.head_dim == 0) return st;
-  return launch_detail::launch_qk_norm<Contract>(a, schedule::pick_row_schedule(a.tokens * a.heads, a.head_dim),
-                                                 stream);
+  return launch_detail::pick_and_launch_rms_norm<Contract>("qk_norm", launch_detail::make_norm_params(a), stream);
 }
 
 BI_NAMESPACE_END

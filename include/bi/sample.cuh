@@ -8,7 +8,7 @@
 #include "bi/runtime.hpp"
 #include "bi/sample.hpp"
 #include "bi/schedule/flat.hpp"
-#include "bi/schedule/rows.hpp"
+#include "bi/schedule/sample.hpp"
 
 // Definitions of the launchers that bi/sample.hpp declares. Instantiate each that a program uses in one .cu file:
 //   BI_INSTANTIATE_SAMPLE(bi::bf16, bi::contract::sample_draft);
@@ -25,16 +25,32 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
+// Whether the program has clusters: it is built for an architecture that has, and the device is one.
+template <class Contract, class T>
+status find_sample_clusters(const char* operation, bool& clusters) {
+  cudaFuncAttributes attributes = {};
+  const auto kernel = kernel::sample_kernel<Contract, T, sample_params>;
+  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
+  clusters = attributes.ptxVersion >= 90;
+  return cuda_status(operation, "cudaFuncGetAttributes", code);
+}
+
 // With a given schedule each; the arguments have passed check().
 template <class Contract, class T>
-status launch_sample(const char* operation, const sample_args<T>& a, const schedule::block_schedule& s,
+status launch_sample(const char* operation, const sample_args<T>& a, const schedule::sample_schedule& s,
                      cuda_stream stream) {
   if (a.rows == 0) return {};
+  const std::int64_t part = schedule::sample_part(s, a.vocab);
+  const std::int64_t held = s.hold ? kernel::sample_shared_bytes<T>(part) : 0;
   kernel::sample_kernel_params<T, sample_params> p = {};
   p.logits = a.logits;
   p.logits_stride = a.logits_stride == 0 ? a.vocab : a.logits_stride;
   p.rows = a.rows;
   p.vocab = static_cast<int>(a.vocab);
+  p.clusters = s.blocks;
+  p.cluster = s.cluster;
+  p.part = static_cast<int>(part);
+  p.holds = s.hold && held <= schedule::sample_most_shared_bytes;
   p.settings = a.params;
   p.token = a.token;
   p.logprob = a.logprob;
@@ -44,14 +60,16 @@ status launch_sample(const char* operation, const sample_args<T>& a, const sched
   p.bad_params = sample_bad_params;
   p.aligned = device::vector_aligned(a.logits, p.logits_stride);
   launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.grid.x = static_cast<unsigned>(s.blocks * s.cluster);
   shape.block.x = static_cast<unsigned>(kernel::sample_threads);
+  shape.cluster = static_cast<unsigned>(s.cluster);
+  shape.shared_bytes = static_cast<std::size_t>(p.holds ? held : kernel::sample_shared_bytes<T>(0));
   return launch(operation, kernel::sample_kernel<Contract, T, sample_params>, shape, p, stream);
 }
 
 // `draw` for the rows, `accept` for the requests.
 template <class Contract, class T>
-status launch_verify(const verify_args<T>& a, const schedule::block_schedule& draw,
+status launch_verify(const verify_args<T>& a, const schedule::sample_schedule& draw,
                      const schedule::flat_schedule& accept, cuda_stream stream) {
   const status st = launch_sample<Contract>("verify", a.sample, draw, stream);
   if (!st || a.requests == 0) return st;
@@ -69,15 +87,24 @@ status launch_verify(const verify_args<T>& a, const schedule::block_schedule& dr
 
 template <class T, class Contract>
 status sample(const sample_args<T>& a, cuda_stream stream) {
-  if (const status st = check(a); !st) return st;
-  return launch_detail::launch_sample<Contract>("sample", a, schedule::pick_block_schedule(a.rows), stream);
+  status st = check(a);
+  if (!st || a.rows == 0) return st;
+  bool clusters = false;
+  st = launch_detail::find_sample_clusters<Contract, T>("sample", clusters);
+  if (!st) return st;
+  const auto draw = schedule::pick_sample_schedule(a.rows, a.vocab, static_cast<int>(sizeof(T)), clusters);
+  return launch_detail::launch_sample<Contract>("sample", a, draw, stream);
 }
 
 template <class T, class Contract>
 status verify(const verify_args<T>& a, cuda_stream stream) {
-  if (const status st = check(a); !st) return st;
-  return launch_detail::launch_verify<Contract>(a, schedule::pick_block_schedule(a.sample.rows),
-                                                schedule::pick_flat_schedule(a.requests, 32), stream);
+  status st = check(a);
+  bool clusters = false;
+  if (st && a.sample.rows > 0) st = launch_detail::find_sample_clusters<Contract, T>("verify", clusters);
+  if (!st) return st;
+  const auto draw =
+      schedule::pick_sample_schedule(a.sample.rows, a.sample.vocab, static_cast<int>(sizeof(T)), clusters);
+  return launch_detail::launch_verify<Contract>(a, draw, schedule::pick_flat_schedule(a.requests, 32), stream);
 }
 
 BI_NAMESPACE_END

@@ -31,6 +31,7 @@ using bi::cuda_stream;
 using bi::status;
 using bi::schedule::block_schedule;
 using bi::schedule::flat_schedule;
+using bi::schedule::sample_schedule;
 namespace launch = bi::launch_detail;
 
 #define FORCED_GATE_OF(T, Function)                                                   \
@@ -50,8 +51,8 @@ namespace launch = bi::launch_detail;
   template status launch::launch_embedding(const bi::embedding_args<T>&, const flat_schedule&, cuda_stream);          \
   template status launch::launch_rope<c::rope_draft>(const bi::rope_args<T>&, const flat_schedule&, cuda_stream);     \
   template status launch::launch_sample<c::sample_draft>(const char*, const bi::sample_args<T>&,                      \
-                                                         const block_schedule&, cuda_stream);                         \
-  template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const block_schedule&,            \
+                                                         const sample_schedule&, cuda_stream);                        \
+  template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const sample_schedule&,           \
                                                          const flat_schedule&, cuda_stream);                          \
   template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const block_schedule&,      \
                                                             cuda_stream)

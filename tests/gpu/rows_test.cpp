@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -44,7 +45,18 @@ std::vector<row_shape> shapes() {
   }
   for (const values kind : test::all_values) out.push_back({17001, 20, kind, 4});
   out.push_back({4300, 1032, values::wide});
+  // Rows that stay in registers: the lengths at which another kernel takes over, few rows and many.
+  for (const std::int64_t cols :
+       {256, 264, 2048, 2056, 4104, 16384, 16392, 24584, 40960, 49160, 57344, 65536, 65544, 131072, 131080}) {
+    for (const std::int64_t rows : {2, 40}) {
+      if (rows * cols > 1000000) continue;
+      out.push_back({rows, cols, test::all_values[(cols / 8 + rows) % 6], cols % 16 == 0 ? 0 : 8});
+    }
+  }
+  out.push_back({530, 2048, values::hostile});
+  out.push_back({530, 4096, values::cancelling});
   out.push_back({2, 151936, values::normal});
+  out.push_back({20, 151936, values::hostile});
   out.push_back({1, 262145, values::cancelling, 0, 1});
   return out;
 }
@@ -113,58 +125,88 @@ struct four_heads_op : test::qk_norm_op<> {
 
 // ---- every schedule
 
-// More rows than the largest grid but one, for either kernel; short rows for a thread block each and long ones for a warp.
+// More rows than the largest grid but one, for either kernel; short rows for a thread block each and long ones for a
+// warp.
 std::vector<row_shape> forced_shapes() {
   return {{1200, 72, values::normal},       {301, 203, values::hostile, 3, 1}, {150, 1160, values::wide},
-          {9, 8200, values::cancelling, 8}, {3, 24577, values::ties, 0, 1},    {4300, 5, values::subnormal}};
+          {9, 8200, values::cancelling, 8}, {3, 24577, values::ties, 0, 1},    {4300, 5, values::subnormal},
+          {300, 256, values::ties},         {70, 2048, values::hostile, 8},    {9, 16384, values::normal},
+          {3, 16392, values::cancelling},   {3, 32768, values::hostile},       {3, 32776, values::normal},
+          {3, 49152, values::ties},         {3, 49160, values::wide},          {3, 65536, values::normal},
+          {2, 73736, values::hostile},      {1, 1000003, values::cancelling},  {2, 151936, values::normal}};
 }
 
-// run(backend, shape) under every schedule.
-template <class Run>
-void force(const test::manifest_operation& o, Run run) {
+// run(backend, shape) under every schedule that fits. `forms`: the kernels, however many thread blocks, that ran.
+using schedule_forms = std::set<std::string>;
+template <class T, class Run>
+void force(const test::manifest_operation& o, schedule_forms& forms, Run run) {
   for (const row_shape& s : forced_shapes()) {
     test::host_backend host;
     const auto of_shape = [&](auto& b) { return run(b, s); };
     const std::string name = std::to_string(s.rows) + " rows of " + std::to_string(s.cols);
-    test::check_forced(o, test::row_schedules(), name, of_shape(host), of_shape);
+    const bi::schedule::row_traits traits{sizeof(T), s.cols % 8 == 0 && s.gap % 8 == 0 && s.offset == 0, true};
+    std::vector<test::row_schedule> fitting;
+    for (test::row_schedule schedule : test::row_schedules()) {
+      if (!test::fits(o.operation, schedule, s.cols, traits)) continue;
+      fitting.push_back(schedule);
+      schedule.blocks = 1;
+      schedule.programmatic = false;
+      forms.insert(to_string(schedule));
+    }
+    test::check_forced(o, fitting, name, of_shape(host), of_shape);
   }
 }
+// The kernels of an operation.
+std::size_t forms_of(const std::string& operation, std::size_t element_bytes) {
+  // Of any row by a warp or a thread block; clusters of 2 to 8, and of 9 to 16.
+  const std::size_t any = 2, clusters = 7, wide = 8;
+  const bool small = element_bytes == 2;
+  if (operation.find("norm") != std::string::npos) return any + clusters + (small ? 5 : 4);
+  if (operation == "logsumexp") return any + 2 * (1 + clusters);
+  if (operation.find("softmax") != std::string::npos) {
+    return any + 1 + clusters + (small ? 2 : 1) * (1 + clusters + wide);
+  }
+  if (operation.find("arg") != std::string::npos) return any + 1;
+  return any + 2 + 1 + clusters + wide;
+}
 template <class Op, class T, class Out = T>
-bool force_rows(const test::manifest_operation& o, const char* operation) {
+bool force_rows(const test::manifest_operation& o, const char* operation, schedule_forms& forms) {
   if (o.operation != operation || o.contract != Op::contract::name) return false;
-  force(o, [](auto& b, const row_shape& s) { return test::run_rows<Op, T, Out>(b, s); });
+  force<T>(o, forms, [](auto& b, const row_shape& s) { return test::run_rows<Op, T, Out>(b, s); });
   if constexpr (Op::output == writes::columns && std::is_same_v<T, Out>) {
-    force(o, [](auto& b, const row_shape& s) { return test::run_rows_in_place<Op, T>(b, s); });
+    force<T>(o, forms, [](auto& b, const row_shape& s) { return test::run_rows_in_place<Op, T>(b, s); });
   }
   return true;
 }
 template <class C, class T>
-bool force_rms_norm(const test::manifest_operation& o) {
-  if (force_rows<test::rms_norm_op<C>, T>(o, "rms_norm")) {
+bool force_rms_norm(const test::manifest_operation& o, schedule_forms& forms) {
+  if (force_rows<test::rms_norm_op<C>, T>(o, "rms_norm", forms)) {
     for (const test::residual_alias alias : test::all_residual_aliases) {
-      force(o, [&](auto& b, const row_shape& s) { return test::run_rms_norm_residual<C, T>(b, s, alias); });
+      force<T>(o, forms, [&](auto& b, const row_shape& s) { return test::run_rms_norm_residual<C, T>(b, s, alias); });
     }
     return true;
   }
   if (o.operation != "qk_norm" || o.contract != C::name) return false;
   for (const bool in_place : {false, true}) {
-    force(o, [&](auto& b, const row_shape& s) { return test::run_qk_norm<C, T>(b, s, 2, in_place); });
+    force<T>(o, forms, [&](auto& b, const row_shape& s) { return test::run_qk_norm<C, T>(b, s, 2, in_place); });
   }
   return true;
 }
 // False for an operation that is not here.
 template <class T>
-bool force_operation(const test::manifest_operation& o) {
-  return force_rms_norm<c::rms_norm_draft, T>(o) || force_rms_norm<c::rms_norm_hf_draft, T>(o) ||
-         force_rms_norm<c::rms_norm_one_plus_draft, T>(o) || force_rows<test::layer_norm_op<>, T>(o, "layer_norm") ||
-         force_rows<test::reduce_op<reduction::sum>, T, float>(o, "sum") ||
-         force_rows<test::reduce_op<reduction::mean>, T, float>(o, "mean") ||
-         force_rows<test::reduce_op<reduction::max>, T, float>(o, "max") ||
-         force_rows<test::reduce_op<reduction::min>, T, float>(o, "min") ||
-         force_rows<test::argmax_op<>, T, std::int64_t>(o, "argmax") ||
-         force_rows<test::argmin_op<>, T, std::int64_t>(o, "argmin") ||
-         force_rows<test::softmax_op<>, T>(o, "softmax") || force_rows<test::log_softmax_op<>, T>(o, "log_softmax") ||
-         force_rows<test::logsumexp_op<>, T, float>(o, "logsumexp");
+bool force_operation(const test::manifest_operation& o, schedule_forms& forms) {
+  return force_rms_norm<c::rms_norm_draft, T>(o, forms) || force_rms_norm<c::rms_norm_hf_draft, T>(o, forms) ||
+         force_rms_norm<c::rms_norm_one_plus_draft, T>(o, forms) ||
+         force_rows<test::layer_norm_op<>, T>(o, "layer_norm", forms) ||
+         force_rows<test::reduce_op<reduction::sum>, T, float>(o, "sum", forms) ||
+         force_rows<test::reduce_op<reduction::mean>, T, float>(o, "mean", forms) ||
+         force_rows<test::reduce_op<reduction::max>, T, float>(o, "max", forms) ||
+         force_rows<test::reduce_op<reduction::min>, T, float>(o, "min", forms) ||
+         force_rows<test::argmax_op<>, T, std::int64_t>(o, "argmax", forms) ||
+         force_rows<test::argmin_op<>, T, std::int64_t>(o, "argmin", forms) ||
+         force_rows<test::softmax_op<>, T>(o, "softmax", forms) ||
+         force_rows<test::log_softmax_op<>, T>(o, "log_softmax", forms) ||
+         force_rows<test::logsumexp_op<>, T, float>(o, "logsumexp", forms);
 }
 
 // ---- a row does not know its batch
@@ -207,9 +249,9 @@ std::vector<T> mixed_rows(std::int64_t rows, std::int64_t cols) {
 
 template <class Op, class T, class Out>
 void check_batches() {
-  // The first for the schedule of a warp a row, the second for that of a thread block a row.
-  for (const std::int64_t cols : {72, 1160}) {
-    constexpr std::int64_t largest = 257;
+  // For a warp a row, a thread block a row, one or the other by the number of rows, and a cluster a row.
+  for (const std::int64_t cols : {72, 1160, 2048, 16392}) {
+    const std::int64_t largest = cols == 2048 ? 545 : 257;
     const std::int64_t width = Op::output == writes::row ? 1 : cols;
     test::gpu_backend gpu;
     const auto values_of_x = mixed_rows<T>(2 * largest - 1, cols);
@@ -222,11 +264,13 @@ void check_batches() {
     const auto evaluate = [&](std::int64_t first, std::int64_t rows) {
       call.x = x + first * cols;
       call.rows = rows;
-      gpu.poison(call.out, largest * width);
+      // And what may be another row.
+      const std::int64_t seen = (rows < largest ? rows + 1 : rows) * width, rest = seen - rows * width;
+      gpu.poison(call.out, seen);
       gpu.run(Op{}, Op::args(call));
-      std::vector<Out> y = gpu.read(call.out);
-      const auto untouched = test::poisoned<Out>((largest - rows) * width);
-      REQUIRE(test::difference(y.data() + rows * width, untouched.data(), (largest - rows) * width) == "");
+      std::vector<Out> y = gpu.read(call.out, seen);
+      const auto untouched = test::poisoned<Out>(rest);
+      REQUIRE(test::difference(y.data() + rows * width, untouched.data(), rest) == "");
       y.resize(static_cast<std::size_t>(rows * width));
       return y;
     };
@@ -469,7 +513,9 @@ TEMPLATE_TEST_CASE("softmax: the GPU gives the reference's bytes", "[gpu][softma
 TEMPLATE_TEST_CASE("rows: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
   for (const test::manifest_operation& o : test::row_operations()) {
     INFO(o.operation << "/" << o.contract);
-    REQUIRE(force_operation<TestType>(o));
+    schedule_forms forms;
+    REQUIRE(force_operation<TestType>(o, forms));
+    REQUIRE(forms.size() == forms_of(o.operation, sizeof(TestType)));
   }
 }
 
@@ -630,6 +676,27 @@ TEST_CASE("reduce: bad calls launch nothing", "[gpu][reduce]") {
       enqueue(gpu, [&](bi::cuda_stream stream) { return bi::reduce(good, static_cast<reduction>(4), stream); });
   REQUIRE(test::other_than({bi::error::not_supported, "reduction", 4}, e.st) == "");
   REQUIRE(e.nodes == 0);
+
+  // Two levels of more blocks than a cluster has at once: a launch each with a workspace, one without. A workspace that is too small is refused.
+  auto wide = good;
+  wide.rows = 1;
+  wide.cols = 65 * 8192;
+  wide.x = gpu.output<bf16>(wide.cols);
+  const std::size_t bytes = bi::reduce_workspace_bytes(wide.rows, wide.cols);
+  REQUIRE(bytes > 0);
+  bi::workspace ws{gpu.output<unsigned char>(static_cast<std::int64_t>(bytes)), bytes};
+  const auto sum = [&](bi::cuda_stream stream) { return bi::reduce(wide, reduction::sum, ws, stream); };
+  const enqueued full = enqueue(gpu, sum);
+  REQUIRE(full.st);
+  REQUIRE(full.nodes == 2);
+  ws.bytes = bytes - 1;
+  const enqueued small_ws = enqueue(gpu, sum);
+  REQUIRE(small_ws.st.code == bi::error::workspace_too_small);
+  REQUIRE(small_ws.nodes == 0);
+  ws = {};
+  const enqueued none = enqueue(gpu, sum);
+  REQUIRE(none.st);
+  REQUIRE(none.nodes == 1);
 }
 
 TEST_CASE("argmax and argmin: bad calls launch nothing", "[gpu][reduce]") {

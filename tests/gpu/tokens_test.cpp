@@ -1015,10 +1015,6 @@ bool force_flat(const test::manifest_operation& o) {
 template <class T>
 bool force_block(const test::manifest_operation& o) {
   const auto all = test::block_schedules();
-  for (const matrix_case& c : {matrix_case{300, 203, values::hostile}, matrix_case{46, 9001, values::ties, 3, 1}}) {
-    if (o.operation == "sample") force(o, all, to_string(c), [&](auto& b) { return test::run_sample<T>(b, c); });
-    if (o.operation == "verify") force(o, all, to_string(c), [&](auto& b) { return test::run_verify<T>(b, c, 150); });
-  }
   if (o.operation == "digest_rows") {
     const test::bytes_case c{300, 1003, 2, 1};
     force(o, all, to_string(c), [&](auto& b) { return test::run_digest_rows(b, c); });
@@ -1027,8 +1023,19 @@ bool force_block(const test::manifest_operation& o) {
     const test::digest_kv_case c{300, {60, 2, 64, 16}, bi::view_kind::run_list, true};
     force(o, all, "runs", [&](auto& b) { return test::run_digest_kv<T>(b, c); });
   }
-  return o.operation == "sample" || o.operation == "verify" || o.operation == "digest_rows" ||
-         o.operation == "digest_kv";
+  return o.operation == "digest_rows" || o.operation == "digest_kv";
+}
+// Rows of one block of the row tree, of several, and of more than there are thread blocks in a cluster.
+template <class T>
+void force_sample(const test::manifest_operation& o) {
+  const auto all = test::sample_schedules();
+  for (const matrix_case& c : {matrix_case{100, 203, values::hostile}, matrix_case{46, 9001, values::ties, 3, 1},
+                               matrix_case{46, 20000, values::normal}, matrix_case{23, 90001, values::normal, 7, 0}}) {
+    if (o.operation == "sample") force(o, all, to_string(c), [&](auto& b) { return test::run_sample<T>(b, c); });
+    if (o.operation == "verify" && c.cols < 10000) {
+      force(o, all, to_string(c), [&](auto& b) { return test::run_verify<T>(b, c, 50); });
+    }
+  }
 }
 
 }  // namespace
@@ -1042,6 +1049,7 @@ TEMPLATE_TEST_CASE("tokens: every schedule gives the reference's bytes", "[gpu][
     INFO(o.operation << "/" << o.contract);
     REQUIRE(force_block<TestType>(o));
   }
+  for (const test::manifest_operation& o : test::sample_operations()) force_sample<TestType>(o);
 }
 
 // ---- bad input

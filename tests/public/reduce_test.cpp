@@ -98,6 +98,86 @@ TEST_CASE("reduce: nothing to do", "[public][reduce]") {
   REQUIRE(test::difference(out, untouched) == "");
 }
 
+TEST_CASE("reduce_columns: bad input", "[public][reduce]") {
+  using args = bi::reduce_columns_args<bi::bf16, float>;
+  auto x = test::random_vector<bi::bf16>(128, test::values::normal, 1);
+  auto out = test::poisoned<float>(16);
+  const auto untouched = out;
+  const args good = [&] {
+    args a;
+    a.x = x.data();
+    a.x_stride = 10;
+    a.outer = 2;
+    a.cols = 5;
+    a.inner = 6;
+    a.out = out.data();
+    return a;
+  }();
+  const bad_row<args> rows[] = {
+      {[](args& a) { a.outer = -1; }, {error::too_small, "outer", -1}},
+      {[](args& a) { a.cols = -5; }, {error::too_small, "cols", -5}},
+      {[](args& a) { a.inner = INT64_MIN; }, {error::too_small, "inner", INT64_MIN}},
+      {[](args& a) { a.x_stride = 5; }, {error::too_small, "x_stride", 5}},
+      {[](args& a) { a.x_stride = huge; }, {error::overflow, "x_stride", huge}},
+      {[](args& a) { a.outer = huge; }, {error::overflow, "outer", huge}},
+      {[](args& a) { a.outer = huge, a.cols = 0; }, {error::overflow, "outer", huge}},
+      {[](args& a) { a.cols = INT64_MAX; }, {error::overflow, "x_stride", 10}},
+      {[](args& a) { a.x = nullptr; }, {error::null_pointer, "x", 0}},
+      {[](args& a) { a.out = nullptr; }, {error::null_pointer, "out", 0}},
+      {[](args& a) { a.x = byte_after(a.x); }, {error::misaligned, "x"}},
+      {[&](args& a) { a.out = reinterpret_cast<float*>(x.data()) + 47; }, {error::overlap, "out", 0}},
+      // Nothing to do is no excuse for a size that is wrong.
+      {[](args& a) { a.inner = 0, a.cols = -1; }, {error::too_small, "cols", -1}},
+  };
+  for (const bad_row<args>& r : rows) {
+    args a = good;
+    r.spoil(a);
+    INFO("row " << (&r - rows));
+    const bi::status st = ref::reduce_columns(a, bi::reduction::sum);
+    REQUIRE(test::other_than(r.expected, st) == "");
+    REQUIRE(std::string(st.operation) == "reduce_columns");
+    REQUIRE(test::difference(out, untouched) == "");
+  }
+  REQUIRE(bi::describe(ref::reduce_columns(good, static_cast<bi::reduction>(9))) ==
+          "reduce_columns: reduction = 9 is not supported; supported: sum, mean, max, min");
+  args nothing;
+  REQUIRE(ref::reduce_columns(nothing, bi::reduction::max));
+  REQUIRE(bi::reduce_columns_workspace_bytes(1, 8192, 9) == 0);
+  REQUIRE(bi::reduce_columns_workspace_bytes(3, 8193, 9) == 2 * 3 * 9 * sizeof(float));
+}
+
+TEST_CASE("reduce_columns: each row as reduce has it", "[public][reduce]") {
+  for (const std::int64_t cols : {0, 1, 8, 9, 300, 8192, 8193}) {
+    constexpr std::int64_t outer = 3, inner = 5, stride = 7;
+    const auto x = test::random_vector<float>(outer * cols * stride + 1, test::values::cancelling, 4);
+    for (const bi::reduction op : {bi::reduction::sum, bi::reduction::mean, bi::reduction::max, bi::reduction::min}) {
+      auto out = test::poisoned<float>(outer * inner);
+      bi::reduce_columns_args<float> a;
+      a.x = x.data();
+      a.x_stride = stride;
+      a.outer = outer;
+      a.cols = cols;
+      a.inner = inner;
+      a.out = out.data();
+      REQUIRE(ref::reduce_columns(a, op));
+      for (std::int64_t r = 0; r < outer * inner; ++r) {
+        std::vector<float> row;
+        for (std::int64_t k = 0; k < cols; ++k) {
+          row.push_back(x[static_cast<std::size_t>((r / inner * cols + k) * stride + r % inner)]);
+        }
+        float expected = 0.0f;
+        bi::reduce_args<float> b;
+        b.x = row.data();
+        b.rows = 1;
+        b.cols = cols;
+        b.out = &expected;
+        REQUIRE(ref::reduce(b, op));
+        REQUIRE(test::difference(&expected, out.data() + r, 1) == "");
+      }
+    }
+  }
+}
+
 TEST_CASE("argmax, argmin: bad input", "[public][reduce]") {
   using args = bi::arg_reduce_args<float>;
   auto x = test::random_vector<float>(64, test::values::normal, 2);

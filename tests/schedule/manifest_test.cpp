@@ -28,16 +28,29 @@ TEST_CASE("manifest: every entry has a name of its own", "[schedule]") {
   check_names(manifest(row_operations(), row_schedules()));
   check_names(manifest(flat_operations(), flat_schedules()));
   check_names(manifest(block_operations(), block_schedules()));
+  check_names(manifest(sample_operations(), sample_schedules()));
   check_names(manifest(attention_operations(), attention_schedules(128, 1)));
   const auto first = manifest(row_operations(), row_schedules())[0];
-  CHECK(to_string(first) == "rms_norm/rms_norm_draft/row_schedule{threads_per_row=32, rows_per_block=4, blocks=1}");
+  CHECK(to_string(first) ==
+        "rms_norm/rms_norm_draft/row_schedule{threads_per_row=32, rows_per_block=4, blocks=1, held=0, cluster=1}");
 }
 
 TEST_CASE("manifest: every schedule that is picked is forced too", "[schedule]") {
   using namespace bi::schedule;
   for (const std::int64_t rows : sizes) {
     REQUIRE(test::covers(test::block_schedules(), pick_block_schedule(rows)));
+    for (const std::int64_t vocab : sizes) {
+      for (const bool clusters : {false, true}) {
+        for (const int bytes : {2, 4}) {
+          if (vocab > bi::contract::sample_max_vocab) continue;
+          REQUIRE(test::covers(test::sample_schedules(), pick_sample_schedule(rows, vocab, bytes, clusters)));
+        }
+      }
+    }
     for (const int width : {1, 32}) REQUIRE(test::covers(test::flat_schedules(), pick_flat_schedule(rows, width)));
+    for (const std::int64_t threads : sizes) {
+      if (rows > 0) REQUIRE(test::covers(test::flat_schedules(), pick_shared_schedule(rows, threads)));
+    }
     for (const std::int64_t cols : sizes) REQUIRE(test::covers(test::row_schedules(), pick_row_schedule(rows, cols)));
   }
   for (const std::int64_t head_dim : {64, 128, 256}) {

@@ -17,6 +17,7 @@
 #include "bi/schedule/attention.hpp"
 #include "bi/schedule/flat.hpp"
 #include "bi/schedule/rows.hpp"
+#include "bi/schedule/sample.hpp"
 
 // Which schedules the GPU tests force on each operation: triples of operation, contract and schedule, by family. Every
 // legal value of every field is here but for the number of thread blocks, of which there are some. An operation of a
@@ -77,13 +78,32 @@ inline std::vector<manifest_operation> row_operations() {
   for (const char* operation : {"softmax", "log_softmax", "logsumexp"}) all.push_back({operation, softmax_draft::name});
   return all;
 }
+// Of all operations over rows; each takes those that fit it.
 inline std::vector<bi::schedule::row_schedule> row_schedules() {
   std::vector<bi::schedule::row_schedule> all;
   for (const std::int64_t blocks : grid_limits) {
     all.push_back({32, 4, blocks});
     all.push_back({256, 1, blocks});
+    const bool programmatic = blocks == 7 || blocks == 4224;
+    for (const int held : {1, 4, 8}) all.push_back({32, 4, blocks, held, 1, programmatic});
+    for (const int held : {2, 4, 8, 12, 16}) all.push_back({256, 1, blocks, held, 1, programmatic});
+    const bool some = blocks == 1 || blocks == 4224;
+    for (int cluster = 2; cluster <= bi::schedule::max_wide_cluster; ++cluster) {
+      if (cluster > bi::schedule::max_row_cluster && !some) break;
+      for (const int held : {4, 8, 12, 16}) all.push_back({256, 1, blocks * cluster, held, cluster, programmatic});
+    }
   }
   return all;
+}
+// Whether an operation of row_operations() takes rows under a schedule, on a GPU that has every kernel.
+inline bool fits(const std::string& operation, const bi::schedule::row_schedule& s, std::int64_t cols,
+                 bi::schedule::row_traits traits) {
+  traits.hopper = true;
+  if (operation.find("norm") != std::string::npos) return fits_norm(s, cols, traits);
+  if (operation == "logsumexp") return fits_log_sum(s, cols, traits, false);
+  if (operation.find("softmax") != std::string::npos) return fits_log_sum(s, cols, traits, true);
+  if (operation.find("arg") != std::string::npos) return fits_arg_reduce(s, cols, traits, true);
+  return fits_reduce(s, cols, traits, true);
 }
 
 // ---- items, each a thread's or a warp's
@@ -113,14 +133,37 @@ inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
 
 inline std::vector<manifest_operation> block_operations() {
   using namespace bi::contract;
-  return {{"sample", sample_draft::name},
-          {"verify", sample_draft::name},
-          {"digest_rows", digest_draft::name},
-          {"digest_kv", digest_draft::name}};
+  return {{"digest_rows", digest_draft::name}, {"digest_kv", digest_draft::name}};
 }
 inline std::vector<bi::schedule::block_schedule> block_schedules() {
   std::vector<bi::schedule::block_schedule> all;
   for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+  return all;
+}
+
+// ---- reductions over another dimension than the last, 32 columns a thread block
+
+inline std::vector<manifest_operation> column_operations() {
+  std::vector<manifest_operation> all;
+  for (const char* reduction : {"sum", "mean", "max", "min"}) {
+    all.push_back({std::string("reduce_columns ") + reduction, bi::contract::reduce_draft::name});
+  }
+  return all;
+}
+
+// ---- rows, each a cluster's
+
+inline std::vector<manifest_operation> sample_operations() {
+  using namespace bi::contract;
+  return {{"sample", sample_draft::name}, {"verify", sample_draft::name}};
+}
+inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
+  std::vector<bi::schedule::sample_schedule> all;
+  for (const std::int64_t blocks : {1, 7, 132, 4224}) {
+    for (int cluster = 1; cluster <= 8; ++cluster) {
+      for (const bool hold : {false, true}) all.push_back({cluster, hold, blocks});
+    }
+  }
   return all;
 }
 
@@ -145,8 +188,11 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
       if (packed <= 16 * row_warps) all.push_back({row_warps, true, blocks});
     }
   }
+  for (const std::int64_t blocks : grid_limits) {
+    if (head_dim <= 128) all.push_back({8, false, blocks, bi::schedule::attention_kernel::prefill});
+  }
   // Blocks up to the most that the workspace is sized for; the ring as long as it can be and as short.
-  for (const std::int64_t blocks : {1, 7, 66, 132, 264}) {
+  for (const std::int64_t blocks : {1, 7, 66, 131, 132, 264}) {
     for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
       for (const int stages : {0, row_warps == 1 && head_dim <= 128 ? 4 : 2}) {
         if (packed > 16 * row_warps) continue;

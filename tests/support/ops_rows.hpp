@@ -120,8 +120,29 @@ struct reduce_op {
     return bi::reference::reduce<C>(a, Reduction);
   }
   template <class T, class Out>
-  static bi::status gpu(const bi::reduce_args<T, Out>& a, bi::workspace, bi::cuda_stream stream) {
-    return bi::reduce<T, Out, C>(a, Reduction, stream);
+  static std::size_t workspace_bytes(const bi::reduce_args<T, Out>& a) {
+    return bi::reduce_workspace_bytes(a.rows, a.cols);
+  }
+  template <class T, class Out>
+  static bi::status gpu(const bi::reduce_args<T, Out>& a, bi::workspace ws, bi::cuda_stream stream) {
+    return bi::reduce<T, Out, C>(a, Reduction, ws, stream);
+  }
+};
+
+template <bi::reduction Reduction, class C = bi::contract::reduce_draft>
+struct reduce_columns_op {
+  using contract = C;
+  template <class T, class Out>
+  static bi::status reference(const bi::reduce_columns_args<T, Out>& a) {
+    return bi::reference::reduce_columns<C>(a, Reduction);
+  }
+  template <class T, class Out>
+  static std::size_t workspace_bytes(const bi::reduce_columns_args<T, Out>& a) {
+    return bi::reduce_columns_workspace_bytes(a.outer, a.cols, a.inner);
+  }
+  template <class T, class Out>
+  static bi::status gpu(const bi::reduce_columns_args<T, Out>& a, bi::workspace ws, bi::cuda_stream stream) {
+    return bi::reduce_columns<T, Out, C>(a, Reduction, ws, stream);
   }
 };
 
@@ -136,12 +157,16 @@ struct argmax_op {
     return a;
   }
   template <class T>
+  static std::size_t workspace_bytes(const bi::arg_reduce_args<T>& a) {
+    return bi::arg_reduce_workspace_bytes(a.rows, a.cols);
+  }
+  template <class T>
   static bi::status reference(const bi::arg_reduce_args<T>& a) {
     return bi::reference::argmax<C>(a);
   }
   template <class T>
-  static bi::status gpu(const bi::arg_reduce_args<T>& a, bi::workspace, bi::cuda_stream stream) {
-    return bi::argmax<T, C>(a, stream);
+  static bi::status gpu(const bi::arg_reduce_args<T>& a, bi::workspace ws, bi::cuda_stream stream) {
+    return bi::argmax<T, C>(a, ws, stream);
   }
 };
 
@@ -152,8 +177,8 @@ struct argmin_op : argmax_op<C> {
     return bi::reference::argmin<C>(a);
   }
   template <class T>
-  static bi::status gpu(const bi::arg_reduce_args<T>& a, bi::workspace, bi::cuda_stream stream) {
-    return bi::argmin<T, C>(a, stream);
+  static bi::status gpu(const bi::arg_reduce_args<T>& a, bi::workspace ws, bi::cuda_stream stream) {
+    return bi::argmin<T, C>(a, ws, stream);
   }
 };
 

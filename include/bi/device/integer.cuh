@@ -26,17 +26,19 @@ struct integer_scratch {
 // Called by all threads of a one-dimensional block; each gets the result.
 template <int Threads, class Combine>
 BI_D std::uint64_t block_reduce(std::uint64_t value, integer_scratch<Threads>& scratch, Combine combine) {
-  static_assert(Threads % 32 == 0, "whole warps");
+  constexpr int warps = Threads / 32;
+  static_assert(Threads % 32 == 0 && (warps & (warps - 1)) == 0 && warps <= 32, "warps divide a warp");
+  const auto butterfly = [&](int d) {
+    const std::uint64_t other = __shfl_xor_sync(0xffffffffu, static_cast<unsigned long long>(value), d);
+    value = combine(value, other);
+  };
 #pragma unroll
-  for (int d = 16; d > 0; d /= 2) {
-    value = combine(
-        value, static_cast<std::uint64_t>(__shfl_xor_sync(0xffffffffu, static_cast<unsigned long long>(value), d)));
-  }
+  for (int d = 16; d > 0; d /= 2) butterfly(d);
   if (threadIdx.x % 32 == 0) scratch.warp[threadIdx.x / 32] = value;
   __syncthreads();
-  value = scratch.warp[0];
+  value = scratch.warp[threadIdx.x % warps];
 #pragma unroll
-  for (int w = 1; w < Threads / 32; ++w) value = combine(value, scratch.warp[w]);
+  for (int d = warps / 2; d > 0; d /= 2) butterfly(d);
   __syncthreads();  // the scratch may be used again
   return value;
 }

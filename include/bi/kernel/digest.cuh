@@ -55,11 +55,20 @@ BI_D inline std::uint64_t digest_row_part(const unsigned char* row, std::int64_t
   std::int64_t done = 0;
   if (granule == 16) {
     const auto* pairs = reinterpret_cast<const digest_word_pair*>(row);
-    for (std::int64_t i = thread; i < words / 2; i += digest_threads) {
-      const digest_word_pair pair = pairs[i];
+    const auto add = [&](const digest_word_pair& pair, std::int64_t i) {
       sum += contract::digest_term(pair.word[0], static_cast<std::uint64_t>(2 * i));
       sum += contract::digest_term(pair.word[1], static_cast<std::uint64_t>(2 * i + 1));
+    };
+    constexpr int held = 4;  // loads under way
+    std::int64_t i = thread;
+    for (; i + (held - 1) * digest_threads < words / 2; i += held * digest_threads) {
+      digest_word_pair pair[held];
+#pragma unroll
+      for (int u = 0; u < held; ++u) pair[u] = pairs[i + u * digest_threads];
+#pragma unroll
+      for (int u = 0; u < held; ++u) add(pair[u], i + u * digest_threads);
     }
+    for (; i < words / 2; i += digest_threads) add(pairs[i], i);
     done = words / 2 * 2;
   }
   for (std::int64_t i = done + thread; i < words; i += digest_threads) {

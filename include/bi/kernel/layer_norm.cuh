@@ -6,6 +6,8 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/norm.hpp"
+#include "bi/device/held.cuh"
+#include "bi/device/held_sum.cuh"
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
 
@@ -60,6 +62,74 @@ template <class Contract, class T, int Threads, int RowsPerBlock>
 BI_KERNEL __launch_bounds__(Threads* RowsPerBlock) void layer_norm_kernel(const layer_norm_params<T> p) {
   device::for_each_row<Threads, RowsPerBlock>(
       p.rows, [&](device::row_group<Threads>& group, std::int64_t row) { layer_norm_row<Contract>(group, p, row); });
+}
+
+// As rms_norm_held_kernel: a row is read once and kept in registers.
+template <class Contract, class T, int Threads, int RowsPerBlock, int Held, bool Cluster>
+BI_KERNEL __launch_bounds__(Threads* RowsPerBlock) void layer_norm_held_kernel(const layer_norm_params<T> p) {
+  constexpr int width = device::vector_size;
+  using sum_type = device::held_sum<Threads, Held, Cluster>;
+  __shared__ typename sum_type::memory_type memory;
+  sum_type sum(memory);
+  const int cluster = Cluster ? static_cast<int>(contract::row_blocks(p.cols)) : 1;
+  const int rank = Cluster ? static_cast<int>(blockIdx.x % static_cast<unsigned>(cluster)) : 0;
+  const int thread = static_cast<int>(threadIdx.x) % Threads;
+  const int cols = Cluster ? contract::block_length(p.cols, rank) : static_cast<int>(p.cols);
+  const bool has_weight = p.weight != nullptr, has_bias = p.bias != nullptr;
+  const T *weight = p.weight + rank * contract::row_block, *bias = p.bias + rank * contract::row_block;
+  const std::int64_t bytes = cols * static_cast<std::int64_t>(sizeof(T));
+  constexpr int threads = Threads * RowsPerBlock;
+  const bool first = blockIdx.x < static_cast<unsigned>(cluster);
+  if (first && has_weight) device::prefetch_shared_row(weight, bytes, static_cast<int>(threadIdx.x), threads);
+  if (first && has_bias) device::prefetch_shared_row(bias, bytes, static_cast<int>(threadIdx.x), threads);
+  device::begin_dependent();
+  sum.ready();
+
+  const int at = thread * width;  // of the thread's first vector; the next is Threads * width further
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x / static_cast<unsigned>(cluster)) * RowsPerBlock;
+  std::int64_t row = static_cast<std::int64_t>(blockIdx.x / static_cast<unsigned>(cluster)) * RowsPerBlock +
+                     static_cast<int>(threadIdx.x) / Threads;
+  for (; row < p.rows; row += step) {
+    const T* x = p.x + row * p.x_stride + at + rank * contract::row_block;
+    T* out = p.out + row * p.out_stride + at + rank * contract::row_block;
+    device::held_vector<T> v[Held];
+#pragma unroll
+    for (int j = 0; j < Held; ++j) {
+      v[j].fill(T{});
+      if (at + j * Threads * width < cols) v[j].load_once(x + j * Threads * width);
+    }
+    const float total = sum(cluster, [&](float acc, int j) {
+#pragma unroll
+      for (int e = 0; e < width; ++e) acc = add_rn(acc, v[j][e]);
+      return acc;
+    });
+    const float mean = Contract::mean(total, p.cols);
+    const contract::centred_square_step square{mean};
+    const float squares = sum(cluster, [&](float acc, int j) {
+      if (at + j * Threads * width < cols) {
+#pragma unroll
+        for (int e = 0; e < width; ++e) acc = square(acc, v[j][e]);
+      }
+      return acc;
+    });
+    const float scale = contract::norm_scale(squares, p.cols, p.eps);
+#pragma unroll
+    for (int j = 0; j < Held; ++j) {
+      if (at + j * Threads * width >= cols) continue;
+      device::held_vector<T> w, b;
+      w.fill(T{});
+      b.fill(T{});
+      if (has_weight) w.load(weight + at + j * Threads * width);
+      if (has_bias) b.load(bias + at + j * Threads * width);
+      T y[width];
+#pragma unroll
+      for (int e = 0; e < width; ++e) {
+        y[e] = Contract::template value<T>(v[j][e], mean, scale, has_weight, w[e], has_bias, b[e]);
+      }
+      v[j].set(y);
+      v[j].store(out + j * Threads * width);
+    }
+  }
 }
 
 }  // namespace kernel

@@ -70,10 +70,8 @@ struct arg_scratch {
   contract::arg_value warp[Threads / 32];
 };
 
-// The best of all threads' values, for all of them.
-template <class Step, int Threads>
-BI_D contract::arg_value best_of_group(const device::row_group<Threads>& group, contract::arg_value mine,
-                                       arg_scratch<Threads>& scratch) {
+template <class Step>
+BI_D contract::arg_value best_of_warp(contract::arg_value mine) {
 #pragma unroll
   for (int d = 16; d > 0; d /= 2) {
     contract::arg_value other;
@@ -81,6 +79,14 @@ BI_D contract::arg_value best_of_group(const device::row_group<Threads>& group, 
     other.index = __shfl_xor_sync(device::full_warp, mine.index, d);
     mine = contract::better_arg<Step>(mine, other);
   }
+  return mine;
+}
+
+// The best of all threads' values, for all of them.
+template <class Step, int Threads>
+BI_D contract::arg_value best_of_group(const device::row_group<Threads>& group, contract::arg_value mine,
+                                       arg_scratch<Threads>& scratch) {
+  mine = best_of_warp<Step>(mine);
   if constexpr (Threads > 32) {
     if (group.thread() % 32 == 0) scratch.warp[group.thread() / 32] = mine;
     __syncthreads();

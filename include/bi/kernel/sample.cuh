@@ -3,31 +3,31 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "bi/config.hpp"
-#include "bi/contract/sample.hpp"
-#include "bi/contract/softmax.hpp"
-#include "bi/device/integer.cuh"
-#include "bi/device/row.cuh"
-#include "bi/device/select.cuh"
-#include "bi/device/vector.cuh"
+#include "bi/kernel/sample_cut.cuh"
+#include "bi/kernel/sample_draw.cuh"
+#include "bi/kernel/sample_logprob.cuh"
+#include "bi/kernel/sample_row.cuh"
 
-// A row's token depends on its own logits and parameters. One thread block does a row in a few passes over it; what
-// they find are maxima, counts and sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp.
+// A row's token depends on its own logits and parameters. The thread blocks of a cluster have whole blocks of 8192
+// logits each. Temperature 0, and a temperature alone, take one pass over global memory; top-k, top-p and min-p first
+// copy the row to shared memory, if it fits, for the passes that follow. What the blocks find are maxima, counts and
+// sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
-
-inline constexpr int sample_threads = 512;
-inline constexpr int sample_blocks = static_cast<int>(contract::row_blocks(contract::sample_max_vocab));
 
 template <class T, class Settings>
 struct sample_kernel_params {
   const T* logits;
   std::int64_t logits_stride;
   std::int64_t rows;
+  std::int64_t clusters;  // of the grid
   int vocab;
+  int cluster;  // thread blocks of a row
+  int part;     // logits of each, whole blocks of the row tree
+  bool holds;   // shared memory has room for a part, after sample_memory
   const Settings* settings;
   std::int32_t* token;
   float* logprob;                                   // null: not wanted
@@ -36,259 +36,136 @@ struct sample_kernel_params {
   bool aligned;                                     // every row starts at a multiple of 16 bytes
 };
 
-struct sample_shared {
-  device::select_scratch<sample_threads> select;
-  device::integer_scratch<sample_threads> reduce;
-  float largest[sample_blocks];
-  float sum[sample_blocks];
-};
-
-// A candidate's rank in 52 bits: in the order of contract::candidate_rank, and short enough for five digits.
-inline constexpr int sample_id_bits = 20;
-inline constexpr std::uint32_t sample_id_mask = (1u << sample_id_bits) - 1;
-static_assert(contract::sample_max_vocab <= std::int64_t{1} << sample_id_bits, "ids fit");
-BI_HD constexpr std::uint32_t reversed_id(std::int32_t id) { return sample_id_mask - static_cast<std::uint32_t>(id); }
-BI_HD constexpr std::uint64_t short_rank(std::uint32_t key, std::int32_t id) {
-  return static_cast<std::uint64_t>(key) << sample_id_bits | reversed_id(id);
-}
-BI_HD inline float float_of_key(std::uint32_t key) { return float_of((key >> 31) != 0 ? key & 0x7fffffffu : ~key); }
-
-struct unit_weight {
-  BI_D std::uint64_t operator()(float) const { return 1; }
-};
-template <class Contract>
-struct top_p_weight {
-  float max;
-  BI_D std::uint64_t operator()(float x) const { return Contract::top_p_weight(x, max); }
-};
-
-// One row as the threads of the block see it.
-template <class Contract, class T>
-struct sampled_row {
-  static constexpr int width = device::vector_size;
-
-  const T* logits;
-  int vocab;
-  bool aligned;
-  float inverse;  // of the temperature
-  device::select_scratch<sample_threads>* scratch;
-
-  // fn(i, n, x): scaled logits of ids [i, i + n), i a multiple of 8.
-  template <class Fn>
-  BI_D void for_vectors(Fn fn) const {
-    for (int i = static_cast<int>(threadIdx.x) * width; i < vocab; i += sample_threads * width) {
-      const int n = vocab - i < width ? vocab - i : width;
-      float x[width];
-      device::load_vector_f32(logits + i, n, aligned, x);
-#pragma unroll
-      for (int e = 0; e < width; ++e) x[e] = Contract::scaled(x[e], inverse);
-      fn(i, n, x);
-    }
-  }
-
-  // The histogram of weight(x) over digit(key, id); those with a digit of Bins or more take no part.
-  template <int Bins, class Digit, class Weight>
-  BI_D void fill(Digit digit, Weight weight) const {
-    device::select_clear<Bins>(*scratch);
-    for_vectors([&](int i, int n, const float(&x)[width]) {
-#pragma unroll
-      for (int e = 0; e < width; ++e) {
-        if (e >= n) continue;
-        const std::uint32_t d = digit(contract::ordered_key(x[e]), i + e);
-        if (d >= Bins) continue;
-        const std::uint64_t w = weight(x[e]);
-        if (w != 0) device::select_add(*scratch, d, w);
-      }
-    });
-    __syncthreads();
-  }
-  template <int Bins>
-  BI_D device::select_border find(std::uint64_t& target) const {
-    device::select_border border;
-    const std::uint64_t wanted = target;
-    (void)device::select_find<Bins>(
-        *scratch, [&](std::uint64_t) { return wanted; }, target, border);
-    target -= border.above;
-    return border;
-  }
-
-  // Of the candidates with rank >= bound, in descending order: keeps those before which the weights add up to less than
-  // target_of(sum of all weights). Returns the new bound. The last one that is kept has a weight, and equal values have
-  // equal weights: among them it is a count that decides.
-  template <class Weight, class TargetOf>
-  BI_D std::uint64_t cut(std::uint64_t bound, Weight weight, TargetOf target_of) const {
-    constexpr bool counts = std::is_same_v<Weight, unit_weight>;
-    constexpr std::uint32_t none = device::select_bins;
-    const auto highest = [&](std::uint64_t rank) { return rank < bound ? bound : rank; };
-    const auto at = [&](std::uint32_t key, int id) { return short_rank(key, id) >= bound; };
-
-    fill<2048>([&](std::uint32_t key, int id) { return at(key, id) ? key >> 21 : none; }, weight);
-    std::uint64_t target = 0;
-    device::select_border border;
-    if (!device::select_find<2048>(*scratch, target_of, target, border)) return bound;
-    target -= border.above;
-    std::uint32_t prefix = border.bin;
-    // A bin that is kept whole needs no second look.
-    if (counts && target == border.sum) return highest(static_cast<std::uint64_t>(prefix) << (21 + sample_id_bits));
-
-    fill<2048>(
-        [&](std::uint32_t key, int id) { return key >> 21 == prefix && at(key, id) ? (key >> 10) & 2047u : none; },
-        weight);
-    border = find<2048>(target);
-    prefix = prefix << 11 | border.bin;
-    if (counts && target == border.sum) return highest(static_cast<std::uint64_t>(prefix) << (10 + sample_id_bits));
-
-    fill<1024>([&](std::uint32_t key, int id) { return key >> 10 == prefix && at(key, id) ? key & 1023u : none; },
-               weight);
-    border = find<1024>(target);
-    const std::uint32_t value = prefix << 10 | border.bin;
-    const std::uint64_t each = weight(float_of_key(value)), equal = border.sum / each;
-    target = (target + each - 1) / each;
-    if (target == equal) return highest(short_rank(value, sample_id_mask));
-
-    fill<1024>([&](std::uint32_t key, int id) { return key == value && at(key, id) ? reversed_id(id) >> 10 : none; },
-               unit_weight{});
-    prefix = find<1024>(target).bin;
-    fill<1024>(
-        [&](std::uint32_t key, int id) {
-          const std::uint32_t rest = reversed_id(id);
-          return key == value && rest >> 10 == prefix && at(key, id) ? rest & 1023u : none;
-        },
-        unit_weight{});
-    border = find<1024>(target);
-    return highest(static_cast<std::uint64_t>(value) << sample_id_bits | prefix << 10 | border.bin);
-  }
-
-  // The best x + noise of this thread's tokens with rank >= bound that min_p keeps.
-  BI_D std::uint64_t draw(std::uint64_t bound, float max, float min_p, std::uint64_t key, std::uint32_t ordinal) const {
-    const bool tests_min_p = greater(min_p, 0.0f);
-    std::uint64_t best = 0;
-    for_vectors([&](int i, int n, const float(&x)[width]) {
-#pragma unroll
-      for (int quad = 0; quad < width; quad += 4) {
-        bool kept[4], any = false;
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const float v = x[quad + e];
-          const int id = i + quad + e;
-          kept[e] = quad + e < n && short_rank(contract::ordered_key(v), id) >= bound &&
-                    (!tests_min_p || Contract::min_p_keeps(v, max, min_p));
-          any = any || kept[e];
-        }
-        if (!any) continue;
-        const auto words = contract::sample_words(key, ordinal, static_cast<std::uint32_t>(i + quad) / 4);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          if (!kept[e]) continue;
-          const float score = add_rn(x[quad + e], contract::gumbel_noise(words.word[e]));
-          const std::uint64_t rank = contract::candidate_rank(contract::ordered_key(score), i + quad + e);
-          best = best < rank ? rank : best;
-        }
-      }
-    });
-    return best;
-  }
-};
-
-// log_softmax of the row at `token`, for thread 0: each block of 8192 by a warp, then the tree over them by the first.
 template <class T>
-BI_D float sampled_logprob(sample_shared& s, const T* logits, int vocab, bool aligned, std::int32_t token) {
-  using softmax = contract::softmax_draft;
-  using form = softmax::log_softmax_form;
-  device::row_group<32> group(static_cast<int>(threadIdx.x % 32), nullptr);
-  const int blocks = static_cast<int>(contract::row_blocks(vocab));
-  for (int b = static_cast<int>(threadIdx.x / 32); b < blocks; b += sample_threads / 32) {
-    const T* block = logits + static_cast<std::int64_t>(b) * contract::row_block;
-    const int length = contract::block_length(vocab, b);
-    const device::fold_elements<T, contract::max_step> largest = {block, aligned, {}};
-    const float m_b = group.fold_block(length, neg_inf_f32(), largest, contract::max_step{});
-    float l_b = 0.0f;
-    if (!softmax::empty_block(m_b)) {
-      const device::fold_elements<T, contract::exp_step> sum = {block, aligned, {m_b}};
-      l_b = group.fold_block(length, 0.0f, sum, contract::add_step{});
-    }
-    if (group.thread() == 0) {
-      s.largest[b] = m_b;
-      s.sum[b] = l_b;
-    }
-  }
-  __syncthreads();
-  float result = 0.0f;
-  if (threadIdx.x < 32) {
-    float m = neg_inf_f32();
-    for (int b = 0; b < blocks; ++b) m = max_nan(m, s.largest[b]);
-    const float l = group.fold_results(
-        blocks, 0.0f, [&](std::int64_t b) { return softmax::block_term(s.sum[b], s.largest[b], m); },
-        contract::add_step{});
-    result = form::value(to_f32(logits[token]), m, form::row(l));
-  }
-  __syncthreads();
-  return result;
+BI_HD constexpr std::int64_t sample_shared_bytes(std::int64_t held_logits) {
+  return static_cast<std::int64_t>((sizeof(sample_memory) + 15) / 16 * 16) +
+         held_logits * static_cast<std::int64_t>(sizeof(T));
 }
 
-template <class Contract, class T, class Settings>
-BI_D void sample_row(const sample_kernel_params<T, Settings>& p, std::int64_t r, sample_shared& shared) {
-  const Settings settings = p.settings[r];
-  const T* logits = p.logits + r * p.logits_stride;
-  sampled_row<Contract, T> row = {logits, p.vocab, p.aligned, 1.0f, &shared.select};
-
-  // The largest logit, the lowest id of several; scaling keeps the order, so it gives the largest scaled value too.
-  std::uint64_t best = 0;
-  bool nan = false;
-  for (int i = static_cast<int>(threadIdx.x) * row.width; i < p.vocab; i += sample_threads * row.width) {
-    const int n = p.vocab - i < row.width ? p.vocab - i : row.width;
-    float x[device::vector_size];
-    device::load_vector_f32(logits + i, n, p.aligned, x);
-#pragma unroll
-    for (int e = 0; e < device::vector_size; ++e) {
-      if (e >= n) continue;
-      nan = nan || is_nan(x[e]);
-      const std::uint64_t rank = contract::candidate_rank(contract::ordered_key(x[e]), i + e);
-      best = best < rank ? rank : best;
-    }
+// What top-k, top-p and min-p leave: m.cuts, after the next barrier. `room`, unless null, gets a copy of the part and
+// becomes it. False if there is no candidate.
+template <class Contract, class T>
+BI_D bool find_cuts(T* room, sample_memory& m, device::cluster_exchange& exchange) {
+  const float inverse = m.plan.inverse;
+  part_extent extent = hold_part<Contract>(planned_part<T>(m), inverse, room, m);
+  // Least and largest of the row: a cluster's maximum of both, the least one's key turned around.
+  std::uint64_t most = contract::ordered_key(extent.most);
+  std::uint64_t least = ~contract::ordered_key(extent.least);
+  most = device::block_reduce(most, m.reduce, device::integer_max{});
+  least = device::block_reduce(least, m.reduce, device::integer_max{});
+  if (room != nullptr && threadIdx.x == 0) m.plan.x = room, m.plan.aligned = true;
+  const device::message* all = exchange.tell(most, least);
+#pragma unroll 1
+  for (int b = 0; b < exchange.blocks(); ++b) {
+    most = all[b].a > most ? all[b].a : most;
+    least = all[b].b > least ? all[b].b : least;
   }
-  std::uint32_t flags = __syncthreads_or(nan ? 1 : 0) != 0 ? p.saw_nan : 0u;
-  best = device::block_reduce(best, shared.reduce, device::integer_max{});
+  if (most == contract::lowest_key) return false;
+  extent.most = float_of_key(static_cast<std::uint32_t>(most));
+  extent.least = float_of_key(~static_cast<std::uint32_t>(least));
 
-  std::int32_t token = -1;
-  if (!Contract::valid(settings.temperature, settings.top_p, settings.min_p)) {
-    flags |= p.bad_params;
-  } else {
-    const bool greedy = Contract::greedy(settings.temperature);
-    if (!greedy) row.inverse = Contract::inverse(settings.temperature);
-    const float max = Contract::scaled(to_f32(logits[contract::rank_id(best)]), row.inverse);
-    if (contract::ordered_key(max) == contract::lowest_key) {
-      flags |= p.no_candidate;
-    } else if (greedy) {
-      token = contract::rank_id(best);
-    } else {
-      std::uint64_t bound = short_rank(contract::lowest_key + 1, static_cast<std::int32_t>(sample_id_mask));
-      if (settings.top_k > 0 && settings.top_k < p.vocab) {
-        const auto k = static_cast<std::uint64_t>(settings.top_k);
-        bound = row.cut(bound, unit_weight{}, [&](std::uint64_t) { return k; });
-      }
-      if (less(settings.top_p, 1.0f)) {
-        bound = row.cut(bound, top_p_weight<Contract>{max},
-                        [&](std::uint64_t total) { return Contract::top_p_target(settings.top_p, total); });
-      }
-      const std::uint64_t key = contract::sample_key(settings.seed, settings.sample_index, settings.branch);
-      best = row.draw(bound, max, settings.min_p, key, settings.ordinal);
-      token = contract::rank_id(device::block_reduce(best, shared.reduce, device::integer_max{}));
+  if (threadIdx.x == 0) m.cut.bound = no_cuts().bound;
+    // Top-k, then top-p: the same code.
+#pragma unroll 1
+  for (int which = 0; which < 2; ++which) {
+    const bool top_k = which == 0;
+    if (top_k ? m.plan.top_k == 0 : !less(m.plan.top_p, 1.0f)) continue;
+    if (threadIdx.x == 0) {
+      m.cut.rule = {static_cast<std::uint64_t>(top_k ? m.plan.top_k : 0), m.plan.top_p, extent.most};
+      // Weights further below the largest value than 31 are 0.
+      m.cut.digits = linear_digits::make(extent.most, extent.least, top_k ? float_of(0x7f7fffffu) : 31.0f);
+      m.cut.target = 0;
     }
+    __syncthreads();
+    cut<Contract>(planned_part<T>(m), inverse, m, exchange);
   }
-  float logprob = nan_f32();
-  if (p.logprob != nullptr && token >= 0) logprob = sampled_logprob(shared, logits, p.vocab, p.aligned, token);
+  __syncthreads();
   if (threadIdx.x == 0) {
-    p.token[r] = token;
-    if (p.logprob != nullptr) p.logprob[r] = logprob;
-    if (p.flags != nullptr) p.flags[r] = flags;
+    sample_cuts cuts = {m.cut.bound, m.cut.bound.value, extent.most, m.plan.min_p};
+    if (greater(cuts.min_p, 0.0f)) {
+      cuts.floor = max_num(cuts.floor, device::min_p_floor(cuts.max, cuts.min_p, [](float x) { return bi::log(x); }));
+    }
+    m.cuts = cuts;
+  }
+  return true;
+}
+
+template <class Contract, class T, class Settings>
+BI_D void sample_row(const sample_kernel_params<T, Settings>& p, std::int64_t r, sample_memory& m, T* room,
+                     device::cluster_exchange& exchange) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) {
+    sample_plan plan = make_sample_plan<Contract>(p.settings[r], p.vocab);
+    plan.row = r;
+    plan.first = exchange.rank() * p.part;
+    plan.x = p.logits + r * p.logits_stride + plan.first;
+    plan.aligned = p.aligned;
+    const int rest = p.vocab - plan.first;
+    plan.count = rest < 0 ? 0 : rest < p.part ? rest : p.part;
+    m.plan = plan;
+    m.cuts = no_cuts();
+    m.nan = 0;
+  }
+  __syncthreads();
+
+  std::uint64_t best = 0;
+  const sample_kind kind = m.plan.kind;
+  if (kind == sample_kind::invalid || kind == sample_kind::greedy) {
+    best = greedy_part(planned_part<T>(m), m);
+  } else {
+    if (kind == sample_kind::plain || find_cuts<Contract>(p.holds ? room : nullptr, m, exchange)) {
+      best = draw_part<Contract>(planned_part<T>(m), m);
+    }
+  }
+  best = device::block_reduce(best, m.reduce, device::integer_max{});
+
+  // The rest is the first block's.
+  const int blocks = static_cast<int>(contract::row_blocks(p.vocab));
+  if (exchange.rank() == 0 && thread == 0) {
+    exchange.expect_collected((exchange.blocks() + (p.logprob != nullptr ? blocks : 0)) *
+                              static_cast<int>(sizeof(device::message)));
+  }
+  if (thread == 0) exchange.collect(&m.found[exchange.rank()], best, m.nan);
+  if (p.logprob != nullptr) collect_block_sums(planned_part<T>(m), m, exchange);
+  if (exchange.rank() != 0) return;
+  exchange.wait_collected();
+  if (thread >= 32) return;
+  std::uint64_t winner = 0;
+  std::uint32_t flags = 0;
+#pragma unroll 1
+  for (int b = 0; b < exchange.blocks(); ++b) {
+    const device::message found_there = m.found[b];
+    winner = found_there.a > winner ? found_there.a : winner;
+    if (found_there.b != 0) flags |= p.saw_nan;
+  }
+  const bool valid = m.plan.kind != sample_kind::invalid;
+  if (!valid) flags |= p.bad_params;
+  if (valid && winner == 0) flags |= p.no_candidate;
+  const std::int32_t token = valid && winner != 0 ? contract::rank_id(winner) : -1;
+  float logprob = nan_f32();
+  if (p.logprob != nullptr && token >= 0)
+    logprob = collected_logprob(m, blocks, to_f32(p.logits[m.plan.row * p.logits_stride + token]));
+  if (thread == 0) {
+    p.token[m.plan.row] = token;
+    if (p.logprob != nullptr) p.logprob[m.plan.row] = logprob;
+    if (p.flags != nullptr) p.flags[m.plan.row] = flags;
   }
 }
 
 template <class Contract, class T, class Settings>
-BI_KERNEL __launch_bounds__(sample_threads) void sample_kernel(const sample_kernel_params<T, Settings> p) {
-  __shared__ sample_shared shared;
-  for (std::int64_t r = blockIdx.x; r < p.rows; r += gridDim.x) sample_row<Contract>(p, r, shared);
+BI_KERNEL __launch_bounds__(sample_threads, 2) void sample_kernel(const sample_kernel_params<T, Settings> p) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  auto& memory = *reinterpret_cast<sample_memory*>(shared);
+  T* const room = reinterpret_cast<T*>(shared + sample_shared_bytes<T>(0));
+  device::cluster_exchange exchange(memory.exchange, p.cluster);
+  exchange.ready();
+  // By 32 bits: a grid has less than 2^31 thread blocks.
+  std::int64_t row = blockIdx.x / static_cast<unsigned>(p.cluster);
+  while (row < p.rows) {
+    sample_row<Contract>(p, row, memory, room, exchange);
+    row = memory.plan.row + p.clusters;
+    if (row < p.rows) exchange.sync();  // messages of the next row take the places of this one's
+  }
 }
 
 }  // namespace kernel

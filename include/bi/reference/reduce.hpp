@@ -31,6 +31,22 @@ void widen(const T* x, std::int64_t cols, float* to) {
   for (std::int64_t i = 0; i < cols; ++i) to[i] = to_f32(x[i]);
 }
 
+// One row, unrounded. `results` has room for its blocks'.
+template <class Contract>
+float reduce_floats(const float* x, std::int64_t cols, reduction op, float* results) {
+  const auto tree = [&](float start, auto step) { return contract::reduce_row(x, cols, start, step, step, results); };
+  switch (op) {
+    case reduction::mean:
+      return Contract::mean(tree(0.0f, contract::add_step{}), cols);
+    case reduction::max:
+      return tree(neg_inf_f32(), contract::max_step{});
+    case reduction::min:
+      return tree(inf_f32(), contract::min_step{});
+    default:
+      return tree(0.0f, contract::add_step{});
+  }
+}
+
 }  // namespace row_detail
 
 template <class Contract = contract::reduce_draft, class T, class Out>
@@ -39,30 +55,29 @@ status reduce(const reduce_args<T, Out>& a, reduction op, int threads = 0) {
   const std::int64_t stride = a.x_stride == 0 ? a.cols : a.x_stride;
   const auto rows = [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> x = row_detail::floats(a.cols), results = row_detail::floats(contract::row_blocks(a.cols));
-    const auto tree = [&](float start, auto step) {
-      return contract::reduce_row(x.data(), a.cols, start, step, step, results.data());
-    };
     for (std::int64_t r = begin; r < end; ++r) {
       if (a.cols > 0) row_detail::widen(a.x + r * stride, a.cols, x.data());
-      float y = 0.0f;
-      switch (op) {
-        case reduction::sum:
-          y = tree(0.0f, contract::add_step{});
-          break;
-        case reduction::mean:
-          y = Contract::mean(tree(0.0f, contract::add_step{}), a.cols);
-          break;
-        case reduction::max:
-          y = tree(neg_inf_f32(), contract::max_step{});
-          break;
-        case reduction::min:
-          y = tree(inf_f32(), contract::min_step{});
-          break;
-      }
-      a.out[r] = cvt_rn<Out>(y);
+      a.out[r] = cvt_rn<Out>(row_detail::reduce_floats<Contract>(x.data(), a.cols, op, results.data()));
     }
   };
   parallel_for(a.rows, threads, rows, row_detail::grain(a.cols));
+  return {};
+}
+
+template <class Contract = contract::reduce_draft, class T, class Out>
+status reduce_columns(const reduce_columns_args<T, Out>& a, reduction op, int threads = 0) {
+  if (const status st = check(a, op); !st) return st;
+  if (a.inner == 0) return {};
+  const std::int64_t stride = a.x_stride == 0 ? a.inner : a.x_stride;
+  const auto rows = [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> x = row_detail::floats(a.cols), results = row_detail::floats(contract::row_blocks(a.cols));
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t first = r / a.inner * a.cols * stride + r % a.inner;
+      for (std::int64_t k = 0; k < a.cols; ++k) x[static_cast<std::size_t>(k)] = to_f32(a.x[first + k * stride]);
+      a.out[r] = cvt_rn<Out>(row_detail::reduce_floats<Contract>(x.data(), a.cols, op, results.data()));
+    }
+  };
+  parallel_for(a.outer * a.inner, threads, rows, row_detail::grain(a.cols));
   return {};
 }
 

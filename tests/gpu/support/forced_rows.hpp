@@ -2,10 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
 #include "bi/schedule/rows.hpp"
+#include "gpu/support/gpu_backend.hpp"
 #include "support/ops_rows.hpp"
 
-// The launchers of operations over rows that take a schedule, instantiated in tests/gpu/instantiate_rows.cu.
+// The launchers of operations over rows that take a schedule, instantiated in tests/gpu/instantiate_norms_*.cu,
+// _softmax_*.cu and _reduce_*.cu.
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
@@ -16,9 +22,12 @@ status launch_qk_norm(const qk_norm_args<T>&, const schedule::row_schedule&, cud
 template <class Contract, class T>
 status launch_layer_norm(const layer_norm_args<T>&, const schedule::row_schedule&, cuda_stream);
 template <class Contract, class T, class Out>
-status launch_reduce(const reduce_args<T, Out>&, reduction, const schedule::row_schedule&, cuda_stream);
+status launch_reduce(const reduce_args<T, Out>&, reduction, const schedule::row_schedule&, workspace, cuda_stream);
+template <class Contract, class T, class Out>
+status launch_reduce_columns(const reduce_columns_args<T, Out>&, reduction, const schedule::block_schedule&, workspace,
+                             cuda_stream);
 template <class Step, class T>
-status launch_arg_reduce(const char*, const arg_reduce_args<T>&, const schedule::row_schedule&, cuda_stream);
+status launch_arg_reduce(const char*, const arg_reduce_args<T>&, const schedule::row_schedule&, workspace, cuda_stream);
 template <class Contract, class Form, class T, class Out>
 status launch_softmax(const char*, const softmax_args<T, Out>&, const schedule::row_schedule&, cuda_stream);
 template <class Contract, class T>
@@ -31,6 +40,21 @@ BI_NAMESPACE_END
 namespace test {
 
 using bi::schedule::row_schedule;
+
+// Poisoned device memory of a launch that nobody waits for here. The next call waits for the last.
+inline bi::workspace forced_workspace(std::size_t bytes) {
+  static void* memory = nullptr;
+  static std::size_t size = 0;
+  BI_REQUIRE_CUDA(cudaDeviceSynchronize());
+  if (bytes > size) {
+    (void)cudaFree(memory);
+    BI_REQUIRE_CUDA(cudaMalloc(&memory, bytes));
+    size = bytes;
+  }
+  if (bytes > 0) BI_REQUIRE_CUDA(cudaMemset(memory, poison_byte, size));
+  BI_REQUIRE_CUDA(cudaDeviceSynchronize());
+  return {bytes > 0 ? memory : nullptr, bytes};
+}
 
 template <class C, class T>
 bi::status launch_with(const rms_norm_op<C>&, const bi::rms_norm_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
@@ -48,15 +72,24 @@ bi::status launch_with(const layer_norm_op<C>&, const bi::layer_norm_args<T>& a,
 template <bi::reduction Reduction, class C, class T, class Out>
 bi::status launch_with(const reduce_op<Reduction, C>&, const bi::reduce_args<T, Out>& a, const row_schedule& s,
                        bi::cuda_stream t) {
-  return bi::launch_detail::launch_reduce<C>(a, Reduction, s, t);
+  return bi::launch_detail::launch_reduce<C>(a, Reduction, s,
+                                             forced_workspace(bi::reduce_workspace_bytes(a.rows, a.cols)), t);
+}
+template <bi::reduction Reduction, class C, class T, class Out>
+bi::status launch_with(const reduce_columns_op<Reduction, C>&, const bi::reduce_columns_args<T, Out>& a,
+                       const bi::schedule::block_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_reduce_columns<C>(
+      a, Reduction, s, forced_workspace(bi::reduce_columns_workspace_bytes(a.outer, a.cols, a.inner)), t);
 }
 template <class C, class T>
 bi::status launch_with(const argmax_op<C>&, const bi::arg_reduce_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
-  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_max_step>("argmax", a, s, t);
+  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_max_step>(
+      "argmax", a, s, forced_workspace(bi::arg_reduce_workspace_bytes(a.rows, a.cols)), t);
 }
 template <class C, class T>
 bi::status launch_with(const argmin_op<C>&, const bi::arg_reduce_args<T>& a, const row_schedule& s, bi::cuda_stream t) {
-  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_min_step>("argmin", a, s, t);
+  return bi::launch_detail::launch_arg_reduce<bi::contract::arg_min_step>(
+      "argmin", a, s, forced_workspace(bi::arg_reduce_workspace_bytes(a.rows, a.cols)), t);
 }
 template <class C, class T, class Out>
 bi::status launch_with(const softmax_op<C>&, const bi::softmax_args<T, Out>& a, const row_schedule& s,

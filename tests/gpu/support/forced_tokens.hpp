@@ -4,6 +4,7 @@
 
 #include "bi/schedule/flat.hpp"
 #include "bi/schedule/rows.hpp"
+#include "bi/schedule/sample.hpp"
 #include "support/ops_tokens.hpp"
 
 // The launchers of operations on tokens that take a schedule, instantiated in tests/gpu/instantiate_tokens.cu.
@@ -31,9 +32,9 @@ status launch_rope(const rope_args<T>&, const schedule::flat_schedule&, cuda_str
 template <class Norm, class Rope, class T>
 status launch_kv_append(const kv_append_args<T>&, const schedule::flat_schedule&, cuda_stream);
 template <class Contract, class T>
-status launch_sample(const char*, const sample_args<T>&, const schedule::block_schedule&, cuda_stream);
+status launch_sample(const char*, const sample_args<T>&, const schedule::sample_schedule&, cuda_stream);
 template <class Contract, class T>
-status launch_verify(const verify_args<T>&, const schedule::block_schedule&, const schedule::flat_schedule&,
+status launch_verify(const verify_args<T>&, const schedule::sample_schedule&, const schedule::flat_schedule&,
                      cuda_stream);
 template <class Contract>
 status launch_digest_rows(const digest_rows_args&, const schedule::block_schedule&, cuda_stream);
@@ -48,6 +49,7 @@ namespace test {
 
 using bi::schedule::block_schedule;
 using bi::schedule::flat_schedule;
+using bi::schedule::sample_schedule;
 
 template <class T>
 bi::status launch_with(const silu_mul_op&, const bi::gate_mul_args<T>& a, const flat_schedule& s, bi::cuda_stream t) {
@@ -83,12 +85,12 @@ bi::status launch_with(const kv_append_op<Norm>&, const bi::kv_append_args<T>& a
   return bi::launch_detail::launch_kv_append<Norm, bi::contract::rope_draft>(a, s, t);
 }
 template <class T>
-bi::status launch_with(const sample_op&, const bi::sample_args<T>& a, const block_schedule& s, bi::cuda_stream t) {
+bi::status launch_with(const sample_op&, const bi::sample_args<T>& a, const sample_schedule& s, bi::cuda_stream t) {
   return bi::launch_detail::launch_sample<bi::contract::sample_draft>("sample", a, s, t);
 }
 // The search through the drafts takes the same number of thread blocks.
 template <class T>
-bi::status launch_with(const verify_op&, const bi::verify_args<T>& a, const block_schedule& s, bi::cuda_stream t) {
+bi::status launch_with(const verify_op&, const bi::verify_args<T>& a, const sample_schedule& s, bi::cuda_stream t) {
   const flat_schedule accept = {s.blocks % 2 == 0 ? 32 : 256, s.blocks};
   return bi::launch_detail::launch_verify<bi::contract::sample_draft>(a, s, accept, t);
 }

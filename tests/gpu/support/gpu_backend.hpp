@@ -73,12 +73,17 @@ class gpu_backend {
   }
   template <class T>
   std::vector<T> read(const T* p) {
+    return read(p, -1);
+  }
+  // The first n elements; -1: all.
+  template <class T>
+  std::vector<T> read(const T* p, std::int64_t n) {
     sync();
     for (const buffer& b : buffers_) {
       if (b.base + guard_bytes != reinterpret_cast<const unsigned char*>(p)) continue;
       check_guards(b);
-      std::vector<T> out(b.bytes / sizeof(T));
-      if (b.bytes > 0) BI_REQUIRE_CUDA(cudaMemcpy(out.data(), p, b.bytes, cudaMemcpyDeviceToHost));
+      std::vector<T> out(n < 0 ? b.bytes / sizeof(T) : static_cast<std::size_t>(n));
+      if (!out.empty()) BI_REQUIRE_CUDA(cudaMemcpy(out.data(), p, out.size() * sizeof(T), cudaMemcpyDeviceToHost));
       return out;
     }
     throw std::logic_error("read() takes the start of a buffer of this backend");

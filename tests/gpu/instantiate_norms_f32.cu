@@ -1,0 +1,6 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "gpu/support/instantiate_norms.cuh"
+
+NORMS_OF(float);
+FORCED_NORMS_OF(float);

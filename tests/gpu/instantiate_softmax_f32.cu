@@ -1,0 +1,6 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "gpu/support/instantiate_softmax.cuh"
+
+SOFTMAX_OF(float, bi::bf16);
+FORCED_SOFTMAX_OF(float);

@@ -1,0 +1,130 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "bi/schedule/sample.hpp"
+
+#include <cmath>
+#include <cstdint>
+
+#include "bi/contract/functions.hpp"
+#include "bi/contract/row_tree.hpp"
+#include "bi/contract/sample.hpp"
+#include "bi/device/noise_bound.hpp"
+#include "bi/device/row_words.hpp"
+#include "support/catch.hpp"
+#include "support/data.hpp"
+
+// What a kernel may leave out because it can't win is schedule: none of it may be a token that wins.
+
+using bi::contract::gumbel_noise;
+using bi::device::noise_bound;
+
+TEST_CASE("sample schedules: every block of the row tree has one thread block", "[schedule][sample]") {
+  using namespace bi::schedule;
+  STATIC_REQUIRE(sample_block == bi::contract::row_block);
+  for (std::int64_t vocab = 1; vocab <= bi::contract::sample_max_vocab; vocab += vocab < 100000 ? 997 : 50021) {
+    const auto s = pick_sample_schedule(7, vocab, 4, true);
+    const std::int64_t part = sample_part(s, vocab);
+    INFO("vocab " << vocab << ": " << to_string(s));
+    REQUIRE(s.cluster <= 8);
+    REQUIRE(part % sample_block == 0);
+    REQUIRE(part * s.cluster >= vocab);
+    REQUIRE(part * (s.cluster - 1) < vocab);  // none is idle
+    REQUIRE((!s.hold || part * 4 <= sample_held_bytes));
+    REQUIRE(pick_sample_schedule(7, vocab, 4, false).cluster == 1);
+  }
+  CHECK(pick_sample_schedule(1, 151936, 4, true) == sample_schedule{7, true, 1});
+  CHECK(pick_sample_schedule(0, 5, 2, true).blocks == 0);
+}
+
+// For all 2^32 words, and in the noise of a GPU, it was checked once: this takes every 4099th and those about each
+// power of two, where the line touches the logarithm.
+TEST_CASE("noise_bound: no word's noise is above it, nor that of a larger word", "[schedule][sample]") {
+  float before = noise_bound(0);
+  std::uint64_t word = 0, count = 0;
+  double slack = 1e9;
+  const auto check = [&](std::uint32_t w) {
+    const float bound = noise_bound(w), noise = gumbel_noise(w);
+    ++count;
+    if (noise > bound) FAIL("word " << w << ": noise " << noise << ", bound " << bound);
+    if (w > 64) slack = std::min(slack, static_cast<double>(bound) - noise);
+    return bound;
+  };
+  for (; word < std::uint64_t{1} << 32; word += 4099) {
+    const float bound = check(static_cast<std::uint32_t>(word));
+    if (bound > before) FAIL("word " << word << ": the bound rises");
+    before = bound;
+  }
+  for (int bit = 0; bit <= 32; ++bit) {
+    const std::uint64_t power = std::uint64_t{1} << bit;
+    for (std::int64_t d = -2000; d <= 2000; ++d) {
+      const std::int64_t w = static_cast<std::int64_t>(power) + d;
+      if (w < 0 || w >= std::int64_t{1} << 32) continue;
+      const float bound = check(static_cast<std::uint32_t>(w));
+      if (w > 0) REQUIRE(bound <= noise_bound(static_cast<std::uint32_t>(w - 1)));
+    }
+  }
+  CHECK(count > 1000000);
+  CHECK(slack > 0.0009);  // of which 2^-10 was put there
+  CHECK(slack < 0.0011);
+  CHECK(noise_bound(0xffffffffu) > 0.0f);  // so a sum with it is never less than the smallest finite logit
+  CHECK(gumbel_noise(0) < bi::device::most_noise);
+}
+
+TEST_CASE("noise_bound: a sum that stays below a score proves that the token's does", "[schedule][sample]") {
+  test::generator g(11);
+  const float extremes[] = {0.0f,   -0.0f,  1e30f,         -1e30f,         0x1p-149f,       -0x1p-149f,
+                            3e38f,  -3e38f, bi::inf_f32(), -bi::inf_f32(), 0x1.fffffep127f, -0x1.fffffep127f,
+                            100.0f, 1e-20f, 16777216.0f,   -16777216.0f};
+  std::int64_t decided = 0;
+  for (int i = 0; i < 2000000; ++i) {
+    const auto w = static_cast<std::uint32_t>(g.next()) >> (g.next() % 32);
+    const float x = i % 4 == 0 ? extremes[g.below(16)] : bi::float_of(static_cast<std::uint32_t>(g.next()));
+    if (bi::is_nan(x)) continue;
+    const float score = bi::add_rn(x, gumbel_noise(w));
+    const float most = bi::add_rn(x, noise_bound(w));
+    if (bi::less(most, score)) FAIL("x " << x << ", word " << w);
+    if (bi::less(bi::add_rn(x, bi::device::most_noise), score)) FAIL("x " << x << ", word " << w);
+    // A bar one step above the token's best possible sum refuses it, and may.
+    const float bar = std::nextafter(most, bi::inf_f32());
+    decided += bi::less(most, bar) ? 1 : 0;
+  }
+  CHECK(decided > 1000000);
+}
+
+TEST_CASE("min_p_floor: min-p keeps nothing below it", "[schedule][sample]") {
+  using draft = bi::contract::sample_draft;
+  const auto log = [](float x) { return bi::log(x); };
+  std::int64_t dropped = 0;
+  for (const float max :
+       {0.0f, 1.0f, -1.0f, 37.25f, -88.0f, 4095.0f, 1e5f, -1e5f, 1e20f, 3e38f, 1e-40f, bi::inf_f32()}) {
+    for (const float min_p : {0x1p-149f, 1e-44f, 1e-38f, 1e-36f, 1e-30f, 1e-6f, 0.01f, 0.1f, 0.5f, 0.999f, 1.0f, 1.5f,
+                              2.0f, 3e38f, bi::inf_f32()}) {
+      const float floor = bi::device::min_p_floor(max, min_p, log);
+      INFO("max " << max << ", min_p " << min_p << ", floor " << floor);
+      REQUIRE(!bi::less(max, floor));
+      float x = floor;
+      for (int i = 0; i < 4000 && bi::is_finite(x); ++i) {
+        x = std::nextafter(x, -bi::inf_f32());
+        REQUIRE(!draft::min_p_keeps(x, max, min_p));
+        ++dropped;
+      }
+      for (float d = 0.001f; d < 200.0f; d *= 1.07f) {
+        const float below = bi::sub_rn(floor, d);
+        if (bi::less(below, floor)) REQUIRE(!draft::min_p_keeps(below, max, min_p));
+      }
+    }
+  }
+  CHECK(dropped > 100000);
+}
+
+TEST_CASE("row_words: the words of any quad of a row", "[schedule][sample]") {
+  test::generator g(12);
+  for (int i = 0; i < 20000; ++i) {
+    const std::uint64_t key = g.next() * 0x9E3779B97F4A7C15u;
+    const auto ordinal = static_cast<std::uint32_t>(i % 3 == 0 ? i : g.next() >> 7);
+    const bi::device::row_words words(key, ordinal);
+    const auto quad = static_cast<std::uint32_t>(i % 2 == 0 ? i : g.next() >> 11);
+    const auto got = words(quad), expected = bi::contract::sample_words(key, ordinal, quad);
+    for (int e = 0; e < 4; ++e) REQUIRE(got.word[e] == expected.word[e]);
+  }
+}
