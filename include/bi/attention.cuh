@@ -140,6 +140,17 @@ status take_stages(kernel::attention_split_params<T>& p, int asked, int least, i
   return c.result();
 }
 
+// Whether the code of attention_leaves.cuh that this device runs was built for sm_90a. Otherwise it is a trap, which takes
+// few registers; the kernel has all that 512 threads can have.
+template <class Contract, int HeadDim, class T>
+status find_leaves_code(bool& found) {
+  cudaFuncAttributes attributes = {};
+  const auto kernel = kernel::attention_leaves_kernel<Contract, T, HeadDim>;
+  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
+  found = code == cudaSuccess && attributes.numRegs > 64;
+  return cuda_status("attention", "cudaFuncGetAttributes", code);
+}
+
 // The kernel that walks the blocks' shares.
 template <class Contract, int HeadDim, class T>
 status attention_walk_shares(kernel::attention_split_params<T>& p, const schedule::attention_schedule& s,
@@ -147,7 +158,9 @@ status attention_walk_shares(kernel::attention_split_params<T>& p, const schedul
   launch_shape grid;
   grid.grid.x = static_cast<unsigned>(s.blocks);
   if constexpr (has_leaves_kernel<HeadDim>) {
-    if (s.row_warps == 1) {
+    bool found = false;
+    if (const status st = find_leaves_code<Contract, HeadDim, T>(found); !st) return st;
+    if (s.row_warps == 1 && found) {
       constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
       constexpr int least = kernel::attention_leaves_least_slots;
       constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);

@@ -352,7 +352,7 @@ class attention_leaves_values
 template <class Contract, class T, int HeadDim>
 BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
                             1) void attention_leaves_kernel([[maybe_unused]] const attention_split_params<T> p) {
-#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900  // no launcher asks others for it
+#if BI_WGMMA_CODE  // for sm_90a: elsewhere registers cannot move, and the warps that add up V would spill
   using shape = attention_leaves_shape<HeadDim>;
   extern __shared__ __align__(128) unsigned char shared[];
   auto& memory = *reinterpret_cast<attention_leaves_memory<Contract, HeadDim>*>(shared);
@@ -391,6 +391,8 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
     attention_leaves_move_registers<104>();
     attention_leaves_source<Contract, T, HeadDim>(p.a, memory, ring, slots, walk).copy_all(alone);
   }
+#else
+  __trap();  // no launcher asks for it
 #endif
 }
 
