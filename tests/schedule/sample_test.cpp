@@ -121,9 +121,9 @@ TEST_CASE("row_words: the words of any quad of a row", "[schedule][sample]") {
   test::generator g(12);
   for (int i = 0; i < 20000; ++i) {
     const std::uint64_t key = g.next() * 0x9E3779B97F4A7C15u;
-    const auto ordinal = static_cast<std::uint32_t>(i % 3 == 0 ? i : g.next() >> 7);
+    const auto ordinal = static_cast<std::uint32_t>(i % 3 == 0 ? static_cast<std::uint64_t>(i) : g.next() >> 7);
     const bi::device::row_words words(key, ordinal);
-    const auto quad = static_cast<std::uint32_t>(i % 2 == 0 ? i : g.next() >> 11);
+    const auto quad = static_cast<std::uint32_t>(i % 2 == 0 ? static_cast<std::uint64_t>(i) : g.next() >> 11);
     const auto got = words(quad), expected = bi::contract::sample_words(key, ordinal, quad);
     for (int e = 0; e < 4; ++e) REQUIRE(got.word[e] == expected.word[e]);
   }
