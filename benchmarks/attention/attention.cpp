@@ -22,12 +22,12 @@
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "../gemm/data.hpp"
-#include "../gemm/owned.hpp"
-#include "../gemm/timing.hpp"
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/program.hpp"
+#include "../common/timing.hpp"
 #include "free_split.hpp"
 #include "peers.hpp"
 #include "prefill.hpp"
@@ -224,47 +224,12 @@ constexpr const char* usage =
     "FlashInfer's time as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest batch-invariant\n"
     "form, over this one's. Others are called prefill/bi/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time.\n";
 
-std::string parse_commit(int argc, char** argv) {
-  std::string commit = "unknown";
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    if (name.rfind("--commit=", 0) == 0) {
-      commit = name.substr(9);
-    } else if (name == "--commit" && i + 1 < argc) {
-      commit = argv[++i];
-    } else {
-      throw std::invalid_argument("unknown option " + name);
-    }
-  }
-  return commit;
-}
-
-void add_context(const std::string& commit) {
-  cudaDeviceProp properties = {};
-  int device = 0;
-  BENCH_REQUIRE(cudaGetDevice(&device));
-  BENCH_REQUIRE(cudaGetDeviceProperties(&properties, device));
-  benchmark::AddCustomContext("commit", commit);
-  benchmark::AddCustomContext("gpu", properties.name);
-  benchmark::AddCustomContext("sm_count", std::to_string(properties.multiProcessorCount));
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool list = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--help" || argument == "-h") {
-      std::fputs(usage, stdout);
-      return 0;
-    }
-    list = list || argument.starts_with("--benchmark_list_tests");
-  }
-  try {
-    benchmark::Initialize(&argc, argv);
-    const std::string commit = parse_commit(argc, argv);
-    if (!list) add_context(commit);
+  return bench::run_program("bench_attention", usage, argc, argv, [](int rest, char** arguments, bool lists) {
+    const std::string commit = bench::parse_commit(rest, arguments);
+    if (!lists) bench::add_context(commit);
     measurements all;
     for (std::size_t index = 0; index < std::size(bench::peer_times); ++index) {
       const bench::peer_time& p = bench::peer_times[index];
@@ -274,28 +239,13 @@ int main(int argc, char** argv) {
       for (std::size_t i = 0; i < names.size(); ++i) {
         const std::string name = std::string("decode/") + names[i] + "/" + std::to_string(p.heads_q) + "/" +
                                  std::to_string(p.heads_kv) + "/" + std::to_string(p.batch) + "/" + tokens;
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [&all, index, i](benchmark::State& state) { all.report(state, index, i); })
-            ->UseManualTime()
-            ->Iterations(1)
-            ->Unit(benchmark::kMicrosecond);
+        bench::add_benchmark(name, [&all, index, i](benchmark::State& state) { all.report(state, index, i); });
       }
     }
     for (const bench::prefill_point& point : bench::prefill_points) {
-      benchmark::RegisterBenchmark(("prefill/bi/" + point.name()).c_str(),
-                                   [&all, &point](benchmark::State& state) { all.report(state, point); })
-          ->UseManualTime()
-          ->Iterations(1)
-          ->Unit(benchmark::kMicrosecond);
+      bench::add_benchmark("prefill/bi/" + point.name(),
+                           [&all, &point](benchmark::State& state) { all.report(state, point); });
     }
-    const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return matched == 0 || all.failed() ? 1 : 0;
-  } catch (const std::invalid_argument& e) {
-    std::fprintf(stderr, "bench_attention: %s (--help lists the options)\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_attention: %s\n", e.what());
-    return 1;
-  }
+    return bench::run_benchmarks([&] { return all.failed(); });
+  });
 }

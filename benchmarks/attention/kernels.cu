@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "../gemm/data.cuh"
+#include "../common/data.cuh"
 #include "bi/attention.cuh"
 #include "free_split.hpp"
 #include "prefill.hpp"

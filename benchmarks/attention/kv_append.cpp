@@ -23,9 +23,10 @@
 #include <string_view>
 #include <vector>
 
-#include "../gemm/data.hpp"
-#include "../gemm/owned.hpp"
-#include "../gemm/timing.hpp"
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/program.hpp"
+#include "../common/timing.hpp"
 #include "bi/contract/trig.hpp"
 #include "bi/rms_norm.hpp"
 #include "bi/schedule/flat.hpp"
@@ -330,7 +331,7 @@ class measurements {
 };
 
 constexpr const char* usage =
-    "bench_kv_append [--sweep] [options of Google Benchmark]\n"
+    "bench_kv_append [--sweep] [--commit TEXT] [options of Google Benchmark]\n"
     "Benchmarks are called kv_append/IMPLEMENTATION/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time.\n"
     "Implementations: bi, bi_digest, separate, copy. GB/s: of what the one kernel reads and writes. of_bi: the time\n"
     "over bi's. --sweep times the one kernel under other schedules instead.\n";
@@ -338,37 +339,22 @@ constexpr const char* usage =
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    if (argc == 2 && std::string_view(argv[1]) == "--sweep") {
+  return bench::run_program("bench_kv_append", usage, argc, argv, [](int rest, char** arguments, bool lists) {
+    if (rest == 2 && std::string_view(arguments[1]) == "--sweep") {
       sweep();
       return 0;
     }
-    for (int i = 1; i < argc; ++i) {
-      if (std::string_view(argv[i]) == "--help") {
-        std::fputs(usage, stdout);
-        return 0;
-      }
-    }
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    const std::string commit = bench::parse_commit(rest, arguments);
+    if (!lists) bench::add_context(commit);
     measurements all;
     for (std::size_t index = 0; index < std::size(points); ++index) {
       const point& p = points[index];
       for (std::size_t i = 0; i < names.size(); ++i) {
         const std::string name = std::string("kv_append/") + names[i] + "/" + std::to_string(p.heads_q) + "/" +
                                  std::to_string(p.heads_kv) + "/" + std::to_string(p.tokens);
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [&all, index, i](benchmark::State& state) { all.report(state, index, i); })
-            ->UseManualTime()
-            ->Iterations(1)
-            ->Unit(benchmark::kMicrosecond);
+        bench::add_benchmark(name, [&all, index, i](benchmark::State& state) { all.report(state, index, i); });
       }
     }
-    const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return matched == 0 || all.failed() ? 1 : 0;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_kv_append: %s\n", e.what());
-    return 1;
-  }
+    return bench::run_benchmarks([&] { return all.failed(); });
+  });
 }

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "../gemm/data.hpp"
-#include "../gemm/owned.hpp"
-#include "../gemm/timing.hpp"
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/timing.hpp"
 #include "bi/attention.hpp"
 
 // Causal prefill of one request that has nothing in the cache before, bf16, head_dim 128, pages of 16 tokens in random

@@ -12,8 +12,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../common/timing.hpp"
 #include "bi/dtype.hpp"
-#include "timing.hpp"
 
 // The peer: cuBLASLt, D[m, n] = A[m, k] B[n, k]^T, all row-major (column-major D^T = B A^T).
 namespace bench {

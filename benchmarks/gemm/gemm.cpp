@@ -21,15 +21,15 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/program.hpp"
+#include "../common/timing.hpp"
 #include "bi/schedule/gemm.hpp"
 #include "cublaslt.hpp"
-#include "data.hpp"
-#include "owned.hpp"
 #include "shapes.hpp"
-#include "timing.hpp"
 
 namespace {
 
@@ -322,18 +322,14 @@ std::string version_text(int version) {
 }
 
 void add_context(const options& o) {
-  cudaDeviceProp properties = {};
+  bench::add_context(o.commit);
   int device = 0, runtime = 0, driver = 0, clock_khz = 0;
   BENCH_REQUIRE(cudaGetDevice(&device));
-  BENCH_REQUIRE(cudaGetDeviceProperties(&properties, device));
   BENCH_REQUIRE(cudaRuntimeGetVersion(&runtime));
   BENCH_REQUIRE(cudaDriverGetVersion(&driver));
   BENCH_REQUIRE(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device));
   std::string module = "unknown";
   std::ifstream("/sys/module/nvidia/version") >> module;
-  benchmark::AddCustomContext("commit", o.commit);
-  benchmark::AddCustomContext("gpu", properties.name);
-  benchmark::AddCustomContext("sm_count", std::to_string(properties.multiProcessorCount));
   benchmark::AddCustomContext("sm_clock_max_mhz", std::to_string(clock_khz / 1000));
   benchmark::AddCustomContext("driver", module);
   benchmark::AddCustomContext("driver_cuda", version_text(driver));
@@ -352,43 +348,21 @@ int run(const options& o) {
       for (std::size_t i = 0; i < count; ++i) {
         const std::string name = kind + names[i] + "/" + o.dtype + "/" + stack + std::to_string(s.n) + "x" +
                                  std::to_string(s.k) + "/" + std::to_string(s.m[tokens]);
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [&all, shape, tokens, i](benchmark::State& state) {
-                                       all.report(state, shape, tokens, static_cast<implementation>(i));
-                                     })
-            ->UseManualTime()
-            ->Iterations(1)
-            ->Unit(benchmark::kMicrosecond);
+        bench::add_benchmark(name, [&all, shape, tokens, i](benchmark::State& state) {
+          all.report(state, shape, tokens, static_cast<implementation>(i));
+        });
       }
     }
   }
-  const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return matched == 0 || all.failed() ? 1 : 0;
+  return bench::run_benchmarks([&] { return all.failed(); });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool list = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--help" || argument == "-h") {
-      std::fputs(usage, stdout);
-      return 0;
-    }
-    list = list || argument.starts_with("--benchmark_list_tests");
-  }
-  try {
-    benchmark::Initialize(&argc, argv);
-    const options o = parse(argc, argv);
-    if (!list) add_context(o);  // names alone need no GPU
+  return bench::run_program("bench_gemm", usage, argc, argv, [](int rest, char** arguments, bool lists) {
+    const options o = parse(rest, arguments);
+    if (!lists) add_context(o);
     return o.dtype == "bf16" ? run<bi::bf16>(o) : run<bi::fp16>(o);
-  } catch (const std::invalid_argument& e) {
-    std::fprintf(stderr, "bench_gemm: %s (--help lists the options)\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_gemm: %s\n", e.what());
-    return 1;
-  }
+  });
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
 #include "bi/gemm.cuh"
-#include "data.cuh"
+#include "../common/data.cuh"
 
 BI_INSTANTIATE_GEMM(bi::gemm<bi::bf16>);
 BI_INSTANTIATE_GEMM(bi::gemm<bi::fp16>);

@@ -19,13 +19,13 @@
 #include <string>
 #include <vector>
 
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/timing.hpp"
 #include "bi/gemm.hpp"
 #include "bi/schedule/gemm.hpp"
 #include "cublaslt.hpp"
-#include "data.hpp"
-#include "owned.hpp"
 #include "shapes.hpp"
-#include "timing.hpp"
 
 namespace {
 

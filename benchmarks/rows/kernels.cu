@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include "../gemm/data.cuh"
+#include "../common/data.cuh"
 #include "bi/layer_norm.cuh"
 #include "bi/reduce.cuh"
 #include "bi/rms_norm.cuh"

@@ -12,7 +12,7 @@
 #define BENCH_CUB_MODES 1
 #endif
 
-#include "../gemm/timing.hpp"
+#include "../common/timing.hpp"
 #include "bi/contract/arithmetic.hpp"
 #include "bi/device/held.cuh"
 

@@ -8,20 +8,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <map>
-#include <memory>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
-#include "../gemm/data.hpp"
-#include "../gemm/owned.hpp"
-#include "../gemm/timing.hpp"
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/program.hpp"
+#include "../common/timing.hpp"
 #include "bi/layer_norm.hpp"
 #include "bi/reduce.hpp"
 #include "bi/rms_norm.hpp"
@@ -288,68 +286,22 @@ constexpr const char* usage =
     "Implementations: bi, copy (the same bytes), free (a thread block a row, any\n"
     "order), cub, cub_run_to_run, cub_gpu_to_gpu, cub_segmented. GB/s: read once and written once.\n";
 
-std::string parse_commit(int argc, char** argv) {
-  std::string commit = "unknown";
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    if (name.rfind("--commit=", 0) == 0) {
-      commit = name.substr(9);
-    } else if (name == "--commit" && i + 1 < argc) {
-      commit = argv[++i];
-    } else {
-      throw std::invalid_argument("unknown option " + name);
-    }
-  }
-  return commit;
-}
-
-void add_context(const std::string& commit) {
-  cudaDeviceProp properties = {};
-  int device = 0;
-  BENCH_REQUIRE(cudaGetDevice(&device));
-  BENCH_REQUIRE(cudaGetDeviceProperties(&properties, device));
-  benchmark::AddCustomContext("commit", commit);
-  benchmark::AddCustomContext("gpu", properties.name);
-  benchmark::AddCustomContext("sm_count", std::to_string(properties.multiProcessorCount));
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool list = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--help" || argument == "-h") {
-      std::fputs(usage, stdout);
-      return 0;
-    }
-    list = list || argument.starts_with("--benchmark_list_tests");
-  }
-  try {
-    benchmark::Initialize(&argc, argv);
-    const std::string commit = parse_commit(argc, argv);
-    if (!list) add_context(commit);
+  return bench::run_program("bench_rows", usage, argc, argv, [](int rest, char** arguments, bool lists) {
+    const std::string commit = bench::parse_commit(rest, arguments);
+    if (!lists) bench::add_context(commit);
     measurements all;
     const std::vector<point> every = points();
     for (std::size_t index = 0; index < every.size(); ++index) {
       for (const std::string implementation : implementations(every[index])) {
         const point p = every[index];
-        benchmark::RegisterBenchmark(
-            name_of(p, implementation).c_str(),
-            [&all, index, p, implementation](benchmark::State& state) { all.report(state, index, p, implementation); })
-            ->UseManualTime()
-            ->Iterations(1)
-            ->Unit(benchmark::kMicrosecond);
+        bench::add_benchmark(name_of(p, implementation), [&all, index, p, implementation](benchmark::State& state) {
+          all.report(state, index, p, implementation);
+        });
       }
     }
-    const std::size_t matched = benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return matched == 0 || all.failed() ? 1 : 0;
-  } catch (const std::invalid_argument& e) {
-    std::fprintf(stderr, "bench_rows: %s (--help lists the options)\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "bench_rows: %s\n", e.what());
-    return 1;
-  }
+    return bench::run_benchmarks([&] { return all.failed(); });
+  });
 }

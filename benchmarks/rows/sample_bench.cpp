@@ -16,9 +16,10 @@
 #include <string>
 #include <vector>
 
-#include "../gemm/data.hpp"
-#include "../gemm/owned.hpp"
-#include "../gemm/timing.hpp"
+#include "../common/data.hpp"
+#include "../common/owned.hpp"
+#include "../common/program.hpp"
+#include "../common/timing.hpp"
 #include "bi/digest.hpp"
 #include "bi/sample.hpp"
 #include "sample_kernels.hpp"
@@ -108,44 +109,44 @@ times measure(std::int64_t rows) {
 }
 
 template <class T>
-void add_benchmarks(const char* dtype) {
+void add_benchmarks(const char* dtype, bool& failed) {
   for (const std::int64_t rows : {1, 8, 64, 256}) {
     const auto found = std::make_shared<times>();
     std::vector<std::string> names = {"sample/read", "digest_rows/bi"};
     for (const mode& m : modes()) names.push_back(std::string("sample/") + m.name);
     for (const std::string& name : names) {
       const std::string full = name + "/" + dtype + "/" + std::to_string(rows) + "x" + std::to_string(vocab);
-      benchmark::RegisterBenchmark(full.c_str(),
-                                   [=](benchmark::State& state) {
-                                     try {
-                                       if (found->empty()) *found = measure<T>(rows);
-                                     } catch (const std::exception& e) {
-                                       state.SkipWithError(e.what());
-                                       return;
-                                     }
-                                     const double us = found->at(name),
-                                                  bytes = static_cast<double>(rows * vocab) * sizeof(T);
-                                     for (auto unused : state) {
-                                       (void)unused;
-                                       state.SetIterationTime(us * 1e-6);
-                                     }
-                                     state.counters["GB/s"] = bytes / us * 1e-3;
-                                     state.counters["of_read"] = us / found->at("sample/read");
-                                   })
-          ->UseManualTime()
-          ->Iterations(1)
-          ->Unit(benchmark::kMicrosecond);
+      bench::add_benchmark(full, [=, &failed](benchmark::State& state) {
+        try {
+          if (found->empty()) *found = measure<T>(rows);
+        } catch (const std::exception& e) {
+          failed = true;
+          state.SkipWithError(e.what());
+          return;
+        }
+        const double us = found->at(name), bytes = static_cast<double>(rows * vocab) * sizeof(T);
+        for (auto _ : state) state.SetIterationTime(us * 1e-6);
+        state.counters["GB/s"] = bytes / us * 1e-3;
+        state.counters["of_read"] = us / found->at("sample/read");
+      });
     }
   }
 }
 
+constexpr const char* usage =
+    "bench_sample [--commit TEXT] [options of Google Benchmark]\n"
+    "Benchmarks are called sample/MODE/TYPE/ROWSxVOCABULARY/iterations:1/manual_time and digest_rows/bi/...; sample/read\n"
+    "is a kernel that reads the logits once. GB/s: of logits. of_read: the time over that of sample/read.\n";
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  add_benchmarks<float>("fp32");
-  add_benchmarks<bi::bf16>("bf16");
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return bench::run_program("bench_sample", usage, argc, argv, [](int rest, char** arguments, bool lists) {
+    const std::string commit = bench::parse_commit(rest, arguments);
+    if (!lists) bench::add_context(commit);
+    bool failed = false;
+    add_benchmarks<float>("fp32", failed);
+    add_benchmarks<bi::bf16>("bf16", failed);
+    return bench::run_benchmarks([&] { return failed; });
+  });
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "sample_kernels.hpp"
 
-#include "../gemm/data.cuh"
+#include "../common/data.cuh"
 #include "bi/digest.cuh"
 #include "bi/sample.cuh"
 

@@ -145,10 +145,10 @@ status take_stages(kernel::attention_split_params<T>& p, int asked, int least, i
 template <class Contract, int HeadDim, class T>
 status find_leaves_code(bool& found) {
   cudaFuncAttributes attributes = {};
-  const auto kernel = kernel::attention_leaves_kernel<Contract, T, HeadDim>;
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
-  found = code == cudaSuccess && attributes.numRegs > 64;
-  return cuda_status("attention", "cudaFuncGetAttributes", code);
+  const status st =
+      find_kernel_attributes("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, attributes);
+  found = st && attributes.numRegs > 64;
+  return st;
 }
 
 // The kernel that walks the blocks' shares.
@@ -158,9 +158,11 @@ status attention_walk_shares(kernel::attention_split_params<T>& p, const schedul
   launch_shape grid;
   grid.grid.x = static_cast<unsigned>(s.blocks);
   if constexpr (has_leaves_kernel<HeadDim>) {
-    bool found = false;
-    if (const status st = find_leaves_code<Contract, HeadDim, T>(found); !st) return st;
-    if (s.row_warps == 1 && found) {
+    bool found = s.row_warps == 1;
+    if (found) {
+      if (const status st = find_leaves_code<Contract, HeadDim, T>(found); !st) return st;
+    }
+    if (found) {
       constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
       constexpr int least = kernel::attention_leaves_least_slots;
       constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
@@ -252,14 +254,12 @@ status find_split_blocks(std::int64_t& blocks) {
   blocks = 0;
   bool fits = false;
   if (const status st = has_shared_memory(split_shared_limit, fits); !st || !fits) return st;
-  cudaFuncAttributes attributes = {};
-  const auto fold = kernel::attention_fold_kernel<Contract, T, HeadDim, 32>;
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(fold));
-  if (code != cudaSuccess) return cuda_status("attention", "cudaFuncGetAttributes", code);
-  if (attributes.ptxVersion < 90) return {};  // it would not wait for the kernel before
+  bool found = false;  // other code would not wait for the kernel before
+  status st = find_hopper_code("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, 32>, found);
+  if (!st || !found) return st;
   int processors = 0;
-  const status st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",
-                                             cudaDevAttrMultiProcessorCount, processors);
+  st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",
+                                cudaDevAttrMultiProcessorCount, processors);
   blocks = processors;  // the ring takes a whole one
   return st;
 }

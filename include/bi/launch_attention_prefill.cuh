@@ -101,10 +101,8 @@ status find_prefill_blocks(std::int64_t& blocks) {
                                        cudaDevAttrComputeCapabilityMajor, major);
   if (!st || major != 9) return st;
   cudaFuncAttributes attributes = {};
-  const auto kernel = kernel::attention_prefill_kernel<Contract, T, HeadDim>;
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
-  if (code != cudaSuccess) return cuda_status("attention", "cudaFuncGetAttributes", code);
-  if (attributes.sharedSizeBytes == 0) return {};  // built for another target than sm_90a, its body is empty
+  st = find_kernel_attributes("attention", kernel::attention_prefill_kernel<Contract, T, HeadDim>, attributes);
+  if (!st || attributes.sharedSizeBytes == 0) return st;  // built for another target than sm_90a, its body is empty
   st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",
                                 cudaDevAttrMultiProcessorCount, processors);
   blocks = processors;  // each takes a whole one

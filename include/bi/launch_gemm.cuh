@@ -214,11 +214,9 @@ status find_gemm_device(schedule::gemm_device& d) {
                                 cudaDevAttrComputeCapabilityMajor, major);
   if (!st || major != 9) return st;
   cudaFuncAttributes attributes = {};
-  const auto kernel = kernel::gemm_wgmma_kernel<T, Gate, Out, weights_first<8>, false>;
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
-  if (code != cudaSuccess) return cuda_status("gemm", "cudaFuncGetAttributes", code);
+  st = find_kernel_attributes("gemm", kernel::gemm_wgmma_kernel<T, Gate, Out, weights_first<8>, false>, attributes);
   d.wgmma = attributes.sharedSizeBytes > 0;
-  return {};
+  return st;
 }
 
 }  // namespace launch_detail

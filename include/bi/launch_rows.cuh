@@ -35,21 +35,29 @@ status launch_row_kernel(const char* operation, void (*kernel)(Params), const Pa
   return launch(operation, kernel, shape, p, stream);
 }
 
+template <int Threads, int RowsPerBlock, int Held, bool Cluster>
+struct held_norm_shape {
+  static constexpr int threads = Threads, rows_per_block = RowsPerBlock, held = Held;
+  static constexpr bool cluster = Cluster;
+};
+// f(shape) for the kernel of rows of T held in registers that a schedule with s.held > 0, which fits_norm, names.
+template <class T, class F>
+status with_held_norm_shape(const schedule::row_schedule& s, F f) {
+  constexpr int most = schedule::most_held(sizeof(T));
+  if (s.cluster > 1) return f(held_norm_shape<256, 1, 4, true>{});
+  if (s.held == 1) return f(held_norm_shape<32, rows_per_block, 1, false>{});
+  if (s.threads_per_row == 32) return f(held_norm_shape<32, rows_per_block, most, false>{});
+  if (s.held == 2) return f(held_norm_shape<256, 1, 2, false>{});
+  if (s.held == 4) return f(held_norm_shape<256, 1, 4, false>{});
+  return f(held_norm_shape<256, 1, most, false>{});
+}
+
 // Launches one of an operation's two kernels for any row: `warp` gives each row a warp of rows_per_block in a thread
 // block, `block` a thread block of 256. Both give the same bits.
 template <class Params>
 status launch_rows(const char* operation, void (*warp)(Params), void (*block)(Params), const Params& p,
                    const schedule::row_schedule& s, cuda_stream stream) {
   return launch_row_kernel(operation, s.threads_per_row == 32 ? warp : block, p, s, stream);
-}
-
-// Whether the kernel's code that this device runs knows sm_90: clusters, and to wait in a programmatic launch.
-template <class Params>
-status find_hopper_code(const char* operation, void (*kernel)(Params), bool& found) {
-  cudaFuncAttributes attributes = {};
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
-  found = code == cudaSuccess && attributes.ptxVersion >= 90;
-  return cuda_status(operation, "cudaFuncGetAttributes", code);
 }
 
 }  // namespace launch_detail

@@ -39,16 +39,16 @@ kernel::layer_norm_params<T> make_norm_params(const layer_norm_args<T>& a) {
 // With a given schedule, which fits_norm; the arguments have passed check() and leave something to do.
 template <class Contract, class T>
 status launch_layer_norm(const layer_norm_args<T>& a, const schedule::row_schedule& s, cuda_stream stream) {
-  using kernel::layer_norm_held_kernel;
-  constexpr int most = schedule::most_held(sizeof(T));
   const kernel::layer_norm_params<T> p = make_norm_params(a);
-  const auto run = [&](auto held) { return launch_row_kernel("layer_norm", held, p, s, stream); };
-  if (s.cluster > 1) return run(layer_norm_held_kernel<Contract, T, 256, 1, 4, true>);
-  if (s.held == 1) return run(layer_norm_held_kernel<Contract, T, 32, 4, 1, false>);
-  if (s.held > 0 && s.threads_per_row == 32) return run(layer_norm_held_kernel<Contract, T, 32, 4, most, false>);
-  if (s.held == 2) return run(layer_norm_held_kernel<Contract, T, 256, 1, 2, false>);
-  if (s.held == 4) return run(layer_norm_held_kernel<Contract, T, 256, 1, 4, false>);
-  if (s.held > 0) return run(layer_norm_held_kernel<Contract, T, 256, 1, most, false>);
+  if (s.held > 0) {
+    return with_held_norm_shape<T>(s, [&](auto shape) {
+      using held = decltype(shape);
+      return launch_row_kernel(
+          "layer_norm",
+          kernel::layer_norm_held_kernel<Contract, T, held::threads, held::rows_per_block, held::held, held::cluster>,
+          p, s, stream);
+    });
+  }
   return launch_rows("layer_norm", kernel::layer_norm_kernel<Contract, T, 32, rows_per_block>,
                      kernel::layer_norm_kernel<Contract, T, 256, 1>, p, s, stream);
 }
@@ -61,7 +61,7 @@ status layer_norm(const layer_norm_args<T>& a, cuda_stream stream) {
   if (!st || a.rows == 0 || a.cols == 0) return st;
   schedule::row_traits traits{sizeof(T), launch_detail::make_norm_params(a).aligned && a.cols % 8 == 0, false};
   const auto held = kernel::layer_norm_held_kernel<Contract, T, 256, 1, 4, true>;
-  st = launch_detail::find_hopper_code("layer_norm", held, traits.hopper);
+  st = find_hopper_code("layer_norm", held, traits.hopper);
   if (!st) return st;
   return launch_detail::launch_layer_norm<Contract>(a, schedule::pick_norm_schedule(a.rows, a.cols, traits), stream);
 }

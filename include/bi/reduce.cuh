@@ -36,6 +36,21 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
+// f(form) for what a checked `op` asks for.
+template <class Contract, class F>
+status with_reduce_form(reduction op, F f) {
+  switch (op) {
+    case reduction::mean:
+      return f(kernel::mean_form<Contract>{});
+    case reduction::max:
+      return f(kernel::max_form<Contract>{});
+    case reduction::min:
+      return f(kernel::min_form<Contract>{});
+    default:
+      return f(kernel::sum_form<Contract>{});
+  }
+}
+
 // One launch for each level of the tree: blocks of the rows, blocks of their results, until one is left of each row.
 template <class Form, class T, class Out>
 status reduce_levels(const T* x, std::int64_t x_stride, std::int64_t rows, std::int64_t cols, std::int64_t row_cols,
@@ -75,16 +90,7 @@ status launch_reduce(const reduce_args<T, Out>& a, reduction op, const schedule:
                      cuda_stream stream) {
   auto p = row_params<kernel::reduce_params<T, Out>>(a);
   p.out = a.out;
-  switch (op) {
-    case reduction::mean:
-      return reduce_rows<kernel::mean_form<Contract>>(p, s, ws, stream);
-    case reduction::max:
-      return reduce_rows<kernel::max_form<Contract>>(p, s, ws, stream);
-    case reduction::min:
-      return reduce_rows<kernel::min_form<Contract>>(p, s, ws, stream);
-    default:
-      return reduce_rows<kernel::sum_form<Contract>>(p, s, ws, stream);
-  }
+  return with_reduce_form<Contract>(op, [&](auto form) { return reduce_rows<decltype(form)>(p, s, ws, stream); });
 }
 
 // A launch for each level of the tree, as above; each takes the most of the schedule's thread blocks that it can use.
@@ -112,20 +118,10 @@ status reduce_column_levels(const T* x, std::int64_t x_stride, std::int64_t oute
 template <class Contract, class T, class Out>
 status launch_reduce_columns(const reduce_columns_args<T, Out>& a, reduction op, const schedule::block_schedule& s,
                              workspace ws, cuda_stream stream) {
-  const auto levels = [&](auto form) {
+  return with_reduce_form<Contract>(op, [&](auto form) {
     return reduce_column_levels<decltype(form)>(a.x, a.x_stride == 0 ? a.inner : a.x_stride, a.outer, a.cols, a.inner,
                                                 a.cols, a.out, static_cast<float*>(ws.data), s, stream);
-  };
-  switch (op) {
-    case reduction::mean:
-      return levels(kernel::mean_form<Contract>{});
-    case reduction::max:
-      return levels(kernel::max_form<Contract>{});
-    case reduction::min:
-      return levels(kernel::min_form<Contract>{});
-    default:
-      return levels(kernel::sum_form<Contract>{});
-  }
+  });
 }
 
 template <class Step, class T>

@@ -22,15 +22,15 @@ namespace launch_detail {
 template <class Contract, class T>
 status rms_norm_rows(const char* operation, const kernel::rms_norm_params<T>& p, const schedule::row_schedule& s,
                      cuda_stream stream) {
-  using kernel::rms_norm_held_kernel;
-  constexpr int most = schedule::most_held(sizeof(T));
-  const auto run = [&](auto held) { return launch_row_kernel(operation, held, p, s, stream); };
-  if (s.cluster > 1) return run(rms_norm_held_kernel<Contract, T, 256, 1, 4, true>);
-  if (s.held == 1) return run(rms_norm_held_kernel<Contract, T, 32, 4, 1, false>);
-  if (s.held > 0 && s.threads_per_row == 32) return run(rms_norm_held_kernel<Contract, T, 32, 4, most, false>);
-  if (s.held == 2) return run(rms_norm_held_kernel<Contract, T, 256, 1, 2, false>);
-  if (s.held == 4) return run(rms_norm_held_kernel<Contract, T, 256, 1, 4, false>);
-  if (s.held > 0) return run(rms_norm_held_kernel<Contract, T, 256, 1, most, false>);
+  if (s.held > 0) {
+    return with_held_norm_shape<T>(s, [&](auto shape) {
+      using held = decltype(shape);
+      return launch_row_kernel(
+          operation,
+          kernel::rms_norm_held_kernel<Contract, T, held::threads, held::rows_per_block, held::held, held::cluster>, p,
+          s, stream);
+    });
+  }
   return launch_rows(operation, kernel::rms_norm_kernel<Contract, T, 32, rows_per_block>,
                      kernel::rms_norm_kernel<Contract, T, 256, 1>, p, s, stream);
 }

@@ -130,6 +130,23 @@ inline status encode_tensor_map(const char* operation, void* map, element type, 
                               {row_stride, batch > 1 ? batch_stride : row_stride}, {box_cols, box_rows, 1});
 }
 
+// Of the code of a kernel that the current device runs.
+template <class Params>
+status find_kernel_attributes(const char* operation, void (*kernel)(Params), cudaFuncAttributes& attributes) {
+  attributes = {};
+  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
+  return cuda_status(operation, "cudaFuncGetAttributes", code);
+}
+
+// Whether that code knows sm_90: clusters, and to wait in a programmatic launch.
+template <class Params>
+status find_hopper_code(const char* operation, void (*kernel)(Params), bool& found) {
+  cudaFuncAttributes attributes = {};
+  const status st = find_kernel_attributes(operation, kernel, attributes);
+  found = st && attributes.ptxVersion >= 90;
+  return st;
+}
+
 // Launches kernel(params) on the stream. Nothing is launched for an empty grid.
 template <class Params>
 status launch(const char* operation, void (*kernel)(Params), const launch_shape& shape, const Params& params,

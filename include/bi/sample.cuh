@@ -25,16 +25,6 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-// Whether the program has clusters: it is built for an architecture that has, and the device is one.
-template <class Contract, class T>
-status find_sample_clusters(const char* operation, bool& clusters) {
-  cudaFuncAttributes attributes = {};
-  const auto kernel = kernel::sample_kernel<Contract, T, sample_params>;
-  const cudaError_t code = runtime::get_kernel_attributes(&attributes, reinterpret_cast<const void*>(kernel));
-  clusters = attributes.ptxVersion >= 90;
-  return cuda_status(operation, "cudaFuncGetAttributes", code);
-}
-
 // With a given schedule each; the arguments have passed check().
 template <class Contract, class T>
 status launch_sample(const char* operation, const sample_args<T>& a, const schedule::sample_schedule& s,
@@ -90,7 +80,7 @@ status sample(const sample_args<T>& a, cuda_stream stream) {
   status st = check(a);
   if (!st || a.rows == 0) return st;
   bool clusters = false;
-  st = launch_detail::find_sample_clusters<Contract, T>("sample", clusters);
+  st = find_hopper_code("sample", kernel::sample_kernel<Contract, T, sample_params>, clusters);
   if (!st) return st;
   const auto draw = schedule::pick_sample_schedule(a.rows, a.vocab, static_cast<int>(sizeof(T)), clusters);
   return launch_detail::launch_sample<Contract>("sample", a, draw, stream);
@@ -100,7 +90,9 @@ template <class T, class Contract>
 status verify(const verify_args<T>& a, cuda_stream stream) {
   status st = check(a);
   bool clusters = false;
-  if (st && a.sample.rows > 0) st = launch_detail::find_sample_clusters<Contract, T>("verify", clusters);
+  if (st && a.sample.rows > 0) {
+    st = find_hopper_code("verify", kernel::sample_kernel<Contract, T, sample_params>, clusters);
+  }
   if (!st) return st;
   const auto draw =
       schedule::pick_sample_schedule(a.sample.rows, a.sample.vocab, static_cast<int>(sizeof(T)), clusters);

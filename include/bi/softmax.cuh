@@ -98,7 +98,7 @@ status logsumexp(const logsumexp_args<T>& a, cuda_stream stream) {
   schedule::row_traits traits{sizeof(T), false, false};
   traits.vectors =
       a.cols % device::vector_size == 0 && device::vector_aligned(a.x, a.x_stride == 0 ? a.cols : a.x_stride);
-  st = launch_detail::find_hopper_code("logsumexp", kernel::logsumexp_held_kernel<Contract, T, 4>, traits.hopper);
+  st = find_hopper_code("logsumexp", kernel::logsumexp_held_kernel<Contract, T, 4>, traits.hopper);
   if (!st) return st;
   const auto s = schedule::pick_log_sum_schedule(a.rows, a.cols, traits, false);
   return launch_detail::launch_logsumexp<Contract>(a, s, stream);

@@ -13,6 +13,7 @@
 namespace test {
 
 enum class view_storage { table, csr, runs };
+inline constexpr view_storage all_storages[] = {view_storage::table, view_storage::csr, view_storage::runs};
 
 struct attention_case {
   std::vector<std::int32_t> len;    // tokens of each request's view

@@ -229,7 +229,7 @@ void check_storage(const attention_case& shape, std::initializer_list<std::int64
   gpu_backend gpu;
   int turn = 0;
   for (const std::int64_t page_size : page_sizes) {
-    for (const view_storage storage : {view_storage::table, view_storage::csr, view_storage::runs}) {
+    for (const view_storage storage : test::all_storages) {
       c.page_size = page_size;
       c.storage = storage;
       c.head_major = turn++ % 2 != 0;

@@ -20,6 +20,7 @@
 
 using bi::bf16;
 using bi::fp16;
+using test::all_storages;
 using test::attention_case;
 using test::attention_data;
 using test::attention_result;
@@ -30,7 +31,6 @@ using test::view_storage;
 namespace {
 
 using cap = bi::contract::attention_soft_cap_draft<bf16>;
-constexpr view_storage all_storages[] = {view_storage::table, view_storage::csr, view_storage::runs};
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 

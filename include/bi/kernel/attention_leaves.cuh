@@ -136,7 +136,7 @@ class attention_leaves_scores
   }
 
   template <bool Whole>
-  BI_D void score(float (&s)[tile / 16][4], const tile_view& own, const attention_ring_place& at) {
+  BI_D void score(float (&s)[tile / 16][4], const tile_view& own, const device::ring_place& at) {
     device::mbarrier_wait(device::shared_address(&memory_.full[0][at.slot]), at.parity);
     device::attention_scores_of<HeadDim>(s, ring_ + at.slot * shape::slot_values, own_half() * tile / 2, lane_,
                                          [&](std::uint32_t(&a)[4], int step) {
@@ -202,7 +202,7 @@ class attention_leaves_scores
   const int slots_;
   const contract::attention_scale scale_;
   std::uint32_t q_[4];  // of the next run
-  attention_ring_place at_;
+  device::ring_place at_;
   attention_leaves_turn turn_;
 };
 
@@ -343,7 +343,7 @@ class attention_leaves_values
   memory_type& memory_;
   T* const ring_;
   const int slots_;
-  attention_ring_place at_;
+  device::ring_place at_;
   attention_leaves_turn turn_;
   device::attention_state<shape::blocks> state_;
   float o_[4 * shape::blocks];  // of the closed leaves

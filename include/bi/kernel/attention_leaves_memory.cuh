@@ -10,6 +10,7 @@
 #include "bi/device/attention_tile.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/wgmma.cuh"
+#include "bi/device/ring_place.cuh"
 #include "bi/kernel/attention_share.cuh"
 
 // What the warps of attention_leaves.cuh share.
@@ -82,20 +83,6 @@ template <class Contract, int HeadDim>
 constexpr int attention_leaves_bytes(int slots) {
   return attention_leaves_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
 }
-
-// A place in a ring, and the parity of its barriers' phase.
-struct attention_ring_place {
-  int slot = 0, parity = 0;
-
-  BI_D attention_ring_place after(int on, int slots) const {  // on <= slots
-    attention_ring_place next = {slot + on, parity};
-    if (next.slot >= slots) {
-      next.slot -= slots;
-      next.parity ^= 1;
-    }
-    return next;
-  }
-};
 
 // The tiles of a leaf that any row of the item sees, [begin, end) of its own.
 struct attention_leaf_tiles {

@@ -239,7 +239,7 @@ class attention_leaves_source {
     for (int i = from; i < 2 * own_tiles; ++i) {
       const int is_v = i / own_tiles, t = warp_ + i % own_tiles * shape::copy_warps;
       if (t < present.begin || t >= present.end) continue;
-      const attention_ring_place at = at_.after(t - present.begin, slots_);
+      const device::ring_place at = at_.after(t - present.begin, slots_);
       const bool aligned = is_v != 0 ? p_.v_aligned : p_.k_aligned;
       device::mbarrier* const full = &memory_.full[is_v][at.slot];
       device::mbarrier_wait(device::shared_address(&memory_.empty[is_v][at.slot]), at.parity ^ 1);
@@ -263,7 +263,7 @@ class attention_leaves_source {
   device::attention_walk walk_;
   device::attention_item item_;
   std::int64_t leaf_ = 0, end_leaf_ = 0, head_ = 0;
-  attention_ring_place at_;
+  device::ring_place at_;
   device::view_cursor cursor_;
   device::kv_place places_[tokens];
 };

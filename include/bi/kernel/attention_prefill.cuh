@@ -14,6 +14,7 @@
 #include "bi/device/ptx/pack.cuh"
 #include "bi/device/ptx/wgmma.cuh"
 #include "bi/device/ptx/wgmma_registers.cuh"
+#include "bi/device/ring_place.cuh"
 #include "bi/device/vector.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_prefill_memory.cuh"
@@ -34,7 +35,7 @@ template <class Contract, class T, int HeadDim>
 class attention_prefill_rows {
   using shape = attention_prefill_shape<HeadDim>;
   using memory_type = attention_prefill_memory<Contract, HeadDim>;
-  using place = attention_prefill_place<shape::stages>;
+  using place = device::ring_place;
   static constexpr int tile = Contract::tile, leaf_tiles = Contract::leaf / tile, values = HeadDim / 2;
   static_assert(tile == device::key_tile && tile == 64, "the kernel's tiles are the contract's");
 
@@ -52,7 +53,7 @@ class attention_prefill_rows {
       walk_item();
       __syncwarp();
       if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(2, q_at_.slot)], 1);
-      q_at_.advance();
+      q_at_.next(2);
     }
   }
 
@@ -98,7 +99,7 @@ class attention_prefill_rows {
       place& at = i == 0 ? k_at_ : v_at_;
       wait_full(i, at);
       release(i, at);
-      at.advance();
+      at.next(shape::stages);
     }
   }
 
@@ -130,13 +131,13 @@ class attention_prefill_rows {
         device::wgmma_wait<1>();
         device::wgmma_hold(s_);
         release(0, k_at_);
-        k_at_.advance();
+        k_at_.next(shape::stages);
         moves = weigh<true>(t + 1, rescale);
         device::wgmma_wait<0>();
         hold_operands();
       }
       release(1, v_at_);
-      v_at_.advance();
+      v_at_.next(shape::stages);
       if ((t + 1) % leaf_tiles == 0) {
         fold(t, leaf);
       } else if (moves) {
@@ -159,7 +160,7 @@ class attention_prefill_rows {
       hold_operands();
     }
     release(1, v_at_);
-    v_at_.advance();
+    v_at_.next(shape::stages);
     fold(t, rows_);
   }
   // Closes the leaf of tile t.
@@ -201,7 +202,7 @@ class attention_prefill_rows {
     device::wgmma_wait<0>();
     device::wgmma_hold(s_);
     release(0, k_at_);
-    k_at_.advance();
+    k_at_.next(shape::stages);
   }
   // o += P V, or P V if o is +0 so far.
   BI_D void start_values(bool fresh) { device::wgmma_m64k64_registers<T, HeadDim>(o_, p_tile_, v_operand(), !fresh); }
@@ -346,8 +347,7 @@ class attention_prefill_rows {
   unsigned char *const q_, *const ring_;
   const contract::attention_scale scale_;
   int warp_, lane_;
-  attention_prefill_place<2> q_at_;
-  place k_at_, v_at_;
+  place q_at_, k_at_, v_at_;
   std::int32_t all_lo_, all_see_;  // what all rows of the group see
   device::attention_row_pair rows_;
   float total_[values], o_[values];  // of the closed leaves, of the leaf in progress

@@ -110,20 +110,7 @@ struct attention_prefill_memory {
   BI_D static constexpr int barrier(int which, int slot) { return which * stages + slot; }  // which: K, V, Q
 };
 
-// One of several places that take turns, and the parity of its barriers' phase.
-template <int Stages>
-struct attention_prefill_place {
-  int slot = 0, parity = 0;
-
-  BI_D void advance() {
-    if (++slot == Stages) {
-      slot = 0;
-      parity ^= 1;
-    }
-  }
-};
-
-// The same of two places, by a number that only grows.
+// One of two places that take turns, and the parity of its barriers' phase, by a number that only grows.
 class attention_prefill_turns {
  public:
   BI_D int place() const { return static_cast<int>(turns_ & 1); }

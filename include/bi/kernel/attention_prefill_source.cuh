@@ -11,6 +11,7 @@
 #include "bi/device/ptx/cp_async.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/tma.cuh"
+#include "bi/device/ring_place.cuh"
 #include "bi/device/view.cuh"
 #include "bi/kernel/attention_prefill_memory.cuh"
 
@@ -200,11 +201,11 @@ class attention_prefill_copier {
           copy_rows<false>(to, shape::part_bytes, order.head[which_], offsets);
           publish(barrier);
         }
-        ring_at_.advance();
+        ring_at_.next(shape::stages);
       }
       __syncwarp();
       if (lane_ == 0) device::mbarrier_arrive(&memory_.order_empty[at_.slot], 1);
-      at_.advance();
+      at_.next(2);
     }
   }
 
@@ -268,8 +269,8 @@ class attention_prefill_copier {
   int which_, lane_;
   std::uint32_t target_[4];  // of the thread's first tokens
   int q_place_ = 0;
-  attention_prefill_place<2> at_;
-  attention_prefill_place<shape::stages> ring_at_;
+  device::ring_place at_;
+  device::ring_place ring_at_;
 };
 
 }  // namespace kernel

@@ -59,10 +59,6 @@ BI_D Sum attention_inclusive_sum(Sum x, int lane) {
   return x;
 }
 
-BI_D inline std::int64_t attention_shuffle(std::int64_t x, int lane) {
-  return __shfl_sync(device::full_warp, static_cast<long long>(x), lane);
-}
-
 // What the items of a request see, one for each head.
 template <class Contract, class T>
 BI_D device::attention_item attention_request_item(const attention_params<T>& p, std::int64_t request) {

@@ -112,7 +112,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     if constexpr (Shape::moves_registers) device::take_registers<232>();
     device::wait_for_dependencies();  // before anything is written, and before residuals are read
     const int consumer = warp / 4;
-    place at;
+    device::ring_place at;
     int partials_parity = 0;
     // A stage is free for X of the blocks with this one's X, which lanes 0..7 tell, and for Y of those with its Y: 8..15.
     const int told = lane % 8, operand = lane / 8;
@@ -144,9 +144,9 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
         }
         int last = -1;  // the stage whose products are under way
         for (; k < end; ++k) {
-          device::mbarrier_wait(full_address + static_cast<std::uint32_t>(at.stage * 8), at.parity);
+          device::mbarrier_wait(full_address + static_cast<std::uint32_t>(at.slot * 8), at.parity);
           // Addresses in a description count 16 bytes; a stage's stay below its 14 bits.
-          const auto offset = static_cast<std::uint64_t>(at.stage * (stage_bytes / 16));
+          const auto offset = static_cast<std::uint64_t>(at.slot * (stage_bytes / 16));
           device::wgmma_hold(acc);
           device::wgmma_fence();
           device::wgmma_m64k64<T, Shape::block_y, x_transposed, y_transposed>(acc, x0 + offset, y0 + offset, last >= 0);
@@ -155,7 +155,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
             device::wgmma_wait<1>();
             release(last);
           }
-          last = at.stage;
+          last = at.slot;
           at.next(p.stages);
         }
         device::wgmma_wait<0>();

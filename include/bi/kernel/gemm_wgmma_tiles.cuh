@@ -9,6 +9,7 @@
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
 #include "bi/device/ptx/tma.cuh"
+#include "bi/device/ring_place.cuh"
 #include "bi/device/tensor_map.hpp"
 #include "bi/kernel/gemm_mma.cuh"
 
@@ -164,15 +165,6 @@ BI_D slice_list find_slices(const gemm_wgmma_params<T, Out>& p, int rank) {
   return {first, count, first == 0 ? 0 : slice_end_tile(p, first - 1), slice_end_tile(p, first + count - 1)};
 }
 
-// The ring's stages in turn; parity is that of the phase to wait for in a full barrier.
-struct place {
-  int stage = 0, parity = 0;
-  BI_D void next(int stages) {
-    ++stage;
-    if (stage == stages) stage = 0, parity ^= 1;
-  }
-};
-
 // Asks for the weights of one tile of k, with a warp.
 template <class Shape, class T, class Out>
 BI_D void prefetch_weights(const gemm_wgmma_params<T, Out>& p, const tile& t, int k, int lane) {
@@ -201,7 +193,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, con
                        const device::mbarrier* empty, int rank_x, int rank_y, slice_list ks, int first_tile,
                        int tile_step, bool even) {
   const std::uint32_t full0 = device::shared_address(full), empty0 = device::shared_address(empty);
-  place at;
+  device::ring_place at;
   bool mine = even;
   // The next kernel may start when few copies are left: its first weights then fill the gap at this one's end.
   // Not before the kernels that this one depends on are over: those weights may be theirs.
@@ -219,9 +211,9 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, con
     for (int k = ks.begin; k < ks.end; ++k, at.next(p.stages), mine = !mine) {
       if (--until_trigger == 0 && o.has_waited) device::launch_dependents();
       if (!mine) continue;
-      const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.stage * o.stage_bytes);
-      const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.stage * 8);
-      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
+      const std::uint32_t target = o.target + static_cast<std::uint32_t>(at.slot * o.stage_bytes);
+      const std::uint32_t barrier = full0 + static_cast<std::uint32_t>(at.slot * 8);
+      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.slot * 8), at.parity ^ 1);
       device::mbarrier_arrive_expect(barrier, bytes);
 #pragma unroll 1
       for (int r = 0; r < rows; r += o.copy) {
@@ -238,7 +230,7 @@ BI_D void copy_operand(const gemm_wgmma_params<T, Out>& p, const operand& o, con
   // No block of a cluster ends while others have to tell it that they are done with a stage.
   if (p.cluster_x * p.cluster_y > 1) {
     for (int s = 0; s < p.stages; ++s, at.next(p.stages)) {
-      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.stage * 8), at.parity ^ 1);
+      device::mbarrier_wait(empty0 + static_cast<std::uint32_t>(at.slot * 8), at.parity ^ 1);
     }
   }
 }

@@ -48,20 +48,6 @@ BI_D inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
 }
 
-// Arrives there without waiting.
-BI_D inline void named_barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory");
-}
-// Waits there, and tells whether any of the threads says yes.
-BI_D inline bool named_barrier_or(int id, int threads, bool yes) {
-  std::uint32_t any;
-  asm volatile("{.reg .pred p, q; setp.ne.b32 p, %3, 0; bar.red.or.pred q, %1, %2, p; selp.b32 %0, 1, 0, q;}"
-               : "=r"(any)
-               : "r"(id), "r"(threads), "r"(static_cast<int>(yes))
-               : "memory");
-  return any != 0;
-}
-
 // Waits until the kernels that this one depends on are over and their writes are visible. No effect without a
 // programmatic launch.
 BI_D inline void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }

@@ -59,16 +59,6 @@ BI_D inline bool mbarrier_try_wait(std::uint32_t address, int parity) {
                : "memory");
   return done != 0;
 }
-// Does not wait at all.
-BI_D inline bool mbarrier_test_wait(std::uint32_t address, int parity) {
-  std::uint32_t done;
-  asm volatile(
-      "{.reg .pred p; mbarrier.test_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
-      : "=r"(done)
-      : "r"(address), "r"(parity)
-      : "memory");
-  return done != 0;
-}
 BI_D inline void mbarrier_wait(std::uint32_t address, int parity) {
   while (!mbarrier_try_wait(address, parity)) {
   }

@@ -85,14 +85,6 @@ BI_D inline void tma_load_3d_multicast(std::uint32_t shared, const void* map, st
       : "memory");
 }
 
-// Consecutive bytes of global memory to shared memory, both aligned to 16 and a multiple of it; without a tensor map.
-BI_D inline void bulk_copy(void* shared, const void* global, int bytes, std::uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-               :
-               : "r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(barrier)
-               : "memory");
-}
-
 BI_D inline void tma_store_3d(const void* map, const void* shared, int x, int y, int z) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];"
                :
