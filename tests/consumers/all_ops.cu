@@ -14,6 +14,8 @@ BI_INSTANTIATE_ROPE(bf16, c::rope_draft);
 BI_INSTANTIATE_KV_APPEND(bf16, c::rms_norm_draft, c::rope_draft);
 BI_INSTANTIATE_SAMPLE(float, c::sample_draft);
 BI_INSTANTIATE_VERIFY(float, c::sample_draft);
+BI_INSTANTIATE_LOGITS_EDIT(float, float, c::logits_edit_draft);
+BI_INSTANTIATE_TOKEN_COUNTS(c::logits_edit_draft);
 BI_INSTANTIATE_DIGEST_ROWS(c::digest_draft);
 BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_draft);
 BI_INSTANTIATE_REDUCE(bf16, float, c::reduce_draft);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "golden/cases_attention.hpp"
+#include "golden/cases_edit.hpp"
 #include "golden/cases_functions.hpp"
 #include "golden/cases_gemm.hpp"
 #include "golden/cases_rows.hpp"
@@ -21,6 +22,7 @@ void golden_cases(Backend& b, Sink&& sink) {
   golden_gemm(b, sink);
   golden_tokens(b, sink);
   golden_attention(b, sink);
+  golden_edit(b, sink);
 }
 
 // A case as it stands in the file, one line each.
