@@ -55,6 +55,7 @@ kernel::gemm_params<T, Out> make_gemm_params(const gemm_limits& l, const gemm_ar
   p.batch = a.batch;
   p.slices = l.slices;
   p.alpha = a.alpha;
+  p.kn = kn;
   p.a_aligned = device::vector_aligned(a.a, p.lda) && (a.batch == 1 || device::vector_aligned(a.a, p.a_batch_stride));
   p.b_aligned = device::vector_aligned(a.b, p.ldb) && (a.batch == 1 || device::vector_aligned(a.b, p.b_batch_stride));
   p.residual_aligned = device::vector_aligned(p.residual, p.ldr) &&

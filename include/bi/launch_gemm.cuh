@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "bi/contract/gemm.hpp"
 #include "bi/gemm.hpp"
 #include "bi/kernel/gemm_mma.cuh"
 #include "bi/kernel/gemm_wgmma.cuh"
@@ -15,14 +16,14 @@
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 
-template <class T, bool Gate, class Out, int BlockM, bool Kn>
+template <class T, bool Gate, class Out, int BlockM>
 status gemm_mma(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, cuda_stream stream) {
   using kernel_shape = kernel::gemm_mma_shape<BlockM>;
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = kernel_shape::threads;
   shape.shared_bytes = kernel_shape::shared_bytes;
-  return launch("gemm", kernel::gemm_mma_kernel<T, Gate, Out, BlockM, Kn>, shape, p, stream);
+  return launch("gemm", kernel::gemm_mma_kernel<T, Gate, Out, BlockM>, shape, p, stream);
 }
 
 static_assert(kernel::gemm_wgmma_max_stages == schedule::gemm_max_stages, "barriers for every legal schedule");
@@ -38,11 +39,11 @@ struct gemm_wgmma_code {
 
 // Stages that fit into the shared memory of an SM, 228 KB, beside the KB that a thread block costs and its barriers.
 template <class Out>
-int most_stages(const kernel::gemm_wgmma_form& f, int load_x, int cluster_k, bool boxes, int residents) {
+int most_stages(const kernel::gemm_wgmma_form& f, int load_x, int cluster_k, bool gate, int residents) {
   const int bytes = residents == 1 ? 226 * 1024 : 112 * 1024;
   int stages = 1;
   while (stages < kernel::gemm_wgmma_max_stages &&
-         kernel::gemm_wgmma_shared_bytes<Out>(f, stages + 1, load_x, cluster_k, boxes) <= bytes) {
+         kernel::gemm_wgmma_shared_bytes<Out>(f, stages + 1, load_x, cluster_k, gate) <= bytes) {
     ++stages;
   }
   return stages;
@@ -58,6 +59,10 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
   p.cluster_x = f.weights_first ? s.cluster_n : s.cluster_m;
   p.cluster_y = f.weights_first ? s.cluster_m : s.cluster_n;
   p.cluster_k = s.cluster_k;
+  p.slices_in_block = g.slices / s.cluster_k;
+  for (int i = 0; i <= g.slices; ++i) {
+    p.slice_tile[i] = static_cast<int>(schedule::ceil_div(contract::slice_begin(g.k, g.slices, i), 64));
+  }
   const std::int64_t x_rows = f.weights_first ? g.n : g.m, y_rows = f.weights_first ? g.m : g.n;
   p.grid_x = static_cast<int>(schedule::ceil_div(x_rows, std::int64_t{p.load_x} * p.cluster_x));
   p.grid_y = static_cast<int>(schedule::ceil_div(y_rows, std::int64_t{f.block_y} * p.cluster_y));
@@ -69,16 +74,14 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
   const bool one_round =
       f.weights_first && p.load_x == 128 && g.m <= 1024 && std::int64_t{p.group} * p.grid_y * cluster <= s.blocks;
   p.weights_once = one_round || (f.weights_first ? p.grid_y * p.cluster_y == 1 : p.grid_x * p.cluster_x == 1);
-  const bool aligned =
+  p.store_by_copy =
       device::vector_aligned(g.d, g.ldd) && (g.batch == 1 || device::vector_aligned(g.d, g.d_batch_stride));
   if (f.weights_first) {
-    p.store_by_copy = aligned && !code.gate && sizeof(Out) == 2;
+    p.store_by_copy = p.store_by_copy && kernel::gemm_wgmma_has_boxes<Out>(code.gate);
     const int blocks_y = f.block_y / 8, even = blocks_y % s.cluster_k == 0 ? blocks_y / s.cluster_k : 1;
     p.box_y = 8 * even;  // of which every thread block has whole ones
-  } else {
-    p.store_by_copy = aligned;
   }
-  p.stages = s.stages != 0 ? s.stages : most_stages<Out>(f, p.load_x, s.cluster_k, p.store_by_copy, s.residents);
+  p.stages = s.stages != 0 ? s.stages : most_stages<Out>(f, p.load_x, s.cluster_k, code.gate, s.residents);
   p.copies_after_trigger = p.stages;
 
   const auto share = [](int rows, int blocks) {  // whole groups of 8 rows, which is what the swizzle repeats after
@@ -122,8 +125,8 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
                                weights_box);
   if (!st) return st;
   if (p.store_by_copy) {
-    const int cols = f.weights_first ? (p.load_x < 64 ? p.load_x : 64)
-                                     : kernel::gemm_wgmma_box_columns<Out>(f.block_y, code.gate, s.cluster_k > 1);
+    const int cols =
+        f.weights_first ? (p.load_x < 64 ? p.load_x : 64) : kernel::gemm_wgmma_box_columns<Out>(f.block_y, code.gate);
     st = encode_tensor_map("gemm", &p.d, element_of<Out>, g.d, code.gate ? g.n / 2 : g.n, g.m, g.ldd, g.batch,
                            g.d_batch_stride, cols, f.weights_first ? p.box_y : 16);
     if (!st) return st;
@@ -132,8 +135,8 @@ status gemm_wgmma(const gemm_wgmma_code<T, Out>& code, const kernel::gemm_params
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(s.blocks);
   shape.block.x = static_cast<unsigned>(f.threads);
-  shape.shared_bytes = static_cast<std::size_t>(
-      kernel::gemm_wgmma_shared_bytes<Out>(f, p.stages, p.load_x, p.cluster_k, p.store_by_copy));
+  shape.shared_bytes =
+      static_cast<std::size_t>(kernel::gemm_wgmma_shared_bytes<Out>(f, p.stages, p.load_x, p.cluster_k, code.gate));
   shape.cluster = static_cast<unsigned>(s.cluster_m * s.cluster_n * s.cluster_k);
   shape.programmatic = s.programmatic;
   return launch("gemm", code.kernel, shape, p, stream);
@@ -187,8 +190,7 @@ template <class T, bool Gate, class Out, bool Kn>
 status gemm_with(const kernel::gemm_params<T, Out>& p, const schedule::gemm_schedule& s, bool b_is_constant,
                  cuda_stream stream) {
   if (s.kernel == schedule::gemm_kernel::mma) {
-    return s.block_m == 16 ? gemm_mma<T, Gate, Out, 16, Kn>(p, s, stream)
-                           : gemm_mma<T, Gate, Out, 64, Kn>(p, s, stream);
+    return s.block_m == 16 ? gemm_mma<T, Gate, Out, 16>(p, s, stream) : gemm_mma<T, Gate, Out, 64>(p, s, stream);
   }
   gemm_wgmma_code<T, Out> code = {};
   const bool found = with_gemm_shape<Kn>(s, p.slices, [&](auto shape) {

@@ -122,6 +122,7 @@ TEST_CASE("gemm: every schedule gives the reference's bytes", "[gpu]") {
     force<bf16, none, bf16>({130, 131, 648, slices, weight_layout::nk, values::hostile, 8});
     force<bf16, none, bf16>({40, 200, 1000, slices, weight_layout::nk, values::wide, 0, 0, 3});  // a batch
     force<bf16, none, float>({150, 137, 520, slices});
+    force<bf16, none, float>({150, 328, 520, slices});
     force<fp16, none, fp16>({90, 264, 1032, slices, weight_layout::nk, values::cancelling});
     force<bf16, none, bf16>({140, 328, 712, slices, weight_layout::kn});
     force<fp16, none, fp16>({9, 72, 712, slices, weight_layout::kn, values::hostile});

@@ -28,6 +28,7 @@ struct gemm_params {
   std::int64_t m, n, k, batch;
   int slices;
   float alpha;
+  bool kn;                    // B is [k, n]
   bool a_aligned, b_aligned;  // rows start at multiples of 16 bytes
   bool residual_aligned;      // as above
   bool d_pairs;               // rows of D start at multiples of two elements
@@ -142,7 +143,7 @@ BI_D void gemm_push_slice(float (&acc)[Values], float (&saved)[Levels][Values], 
 }
 
 // Gate: columns 2j and 2j + 1 are a gate and its value, and make one of D.
-template <class T, bool Gate, class Out, int BlockM, bool Kn>
+template <class T, bool Gate, class Out, int BlockM>
 // One block an SM is enough for the bound: aiming at more, ptxas spills.
 BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_kernel(const gemm_params<T, Out> p) {
   using shape = gemm_mma_shape<BlockM>;
@@ -170,11 +171,9 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
         T* b_tile = a_tile + shape::block_m * shape::depth;
         const std::int64_t k = t * shape::depth;
         device::load_tile<shape::block_m, shape::threads>(a_tile, a, p.lda, row, p.m, k, p.k, p.a_aligned, thread);
-        if constexpr (Kn) {
-          device::load_tile<shape::depth, shape::threads>(b_tile, b, p.ldb, k, p.k, col, p.n, p.b_aligned, thread);
-        } else {
-          device::load_tile<shape::block_n, shape::threads>(b_tile, b, p.ldb, col, p.n, k, p.k, p.b_aligned, thread);
-        }
+        static_assert(shape::block_n == shape::depth, "a tile of B is as large either way");
+        device::load_tile<shape::block_n, shape::threads>(b_tile, b, p.ldb, p.kn ? k : col, p.kn ? p.k : p.n,
+                                                          p.kn ? col : k, p.kn ? p.n : p.k, p.b_aligned, thread);
       }
       device::cp_async_commit();  // also when empty: the count of groups is the count of tiles
     };
@@ -182,7 +181,7 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
     float acc[values] = {};
     float saved[3][values];
     auto& fragments = reinterpret_cast<float(&)[shape::fragments_m][shape::fragments_n][4]>(acc);
-#pragma unroll
+#pragma unroll 1
     for (int t = 0; t < shape::stages - 1; ++t) load(t);
     std::int64_t t = 0;
     for (int slice = 0; slice < p.slices; ++slice) {
@@ -194,7 +193,12 @@ BI_KERNEL __launch_bounds__(gemm_mma_shape<BlockM>::threads, 1) void gemm_mma_ke
         const std::int64_t rest = p.k - t * shape::depth;
         const int steps = rest >= shape::depth ? shape::depth / 16 : static_cast<int>((rest + 15) / 16);
         T* a_tile = a_stage(t);
-        gemm_mma_tile<shape, Kn>(fragments, a_tile, a_tile + shape::block_m * shape::depth, steps, warp, lane);
+        T* b_tile = a_tile + shape::block_m * shape::depth;
+        if (p.kn) {
+          gemm_mma_tile<shape, true>(fragments, a_tile, b_tile, steps, warp, lane);
+        } else {
+          gemm_mma_tile<shape, false>(fragments, a_tile, b_tile, steps, warp, lane);
+        }
       }
       gemm_push_slice(acc, saved, slice, p.slices);
       if (slice + 1 < p.slices) {

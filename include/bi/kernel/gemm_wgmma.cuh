@@ -37,9 +37,8 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
   unsigned char* ring = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
   const int x_bytes = p.load_x * 128, stage_bytes = x_bytes + Shape::block_y * 128;
   unsigned char* staging = ring + p.stages * stage_bytes;
-  const bool turned_boxes = Shape::weights_first && p.store_by_copy;
-  auto* received = reinterpret_cast<float4*>(
-      staging + gemm_wgmma_after_ring<Out>(Shape::form(), p.load_x, p.cluster_k, turned_boxes));
+  auto* received =
+      reinterpret_cast<float4*>(staging + gemm_wgmma_after_ring<Out>(Shape::form(), p.load_x, p.cluster_k, Gate));
 
   const std::uint32_t ring_address = device::shared_address(ring);
 
@@ -47,16 +46,23 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
   const int warp = __shfl_sync(0xffffffffu, thread / 32, 0);  // so that the compiler knows it for uniform
   // Blocks of a cluster that share tiles are neighbours, then come those with other slices of the same.
   const int cluster_xy = p.cluster_x * p.cluster_y, cluster = cluster_xy * p.cluster_k;
-  const int rank = cluster == 1 ? 0 : device::cluster_rank();
-  const int rank_xy = rank % cluster_xy, rank_k = rank / cluster_xy;
-  const int rank_x = rank_xy % p.cluster_x, rank_y = rank_xy / p.cluster_x;
-  const int first_tile = static_cast<int>(blockIdx.x) / cluster, tile_step = static_cast<int>(gridDim.x) / cluster;
+  int rank = 0, rank_k = 0, rank_x = 0, rank_y = 0;
+  int first_tile = static_cast<int>(blockIdx.x), tile_step = static_cast<int>(gridDim.x);
+  if (cluster > 1) {
+    rank = device::cluster_rank();
+    rank_k = quotient(rank, cluster_xy);
+    rank_y = quotient(rank - rank_k * cluster_xy, p.cluster_x);
+    rank_x = rank - rank_k * cluster_xy - rank_y * p.cluster_x;
+    first_tile = quotient(first_tile, cluster), tile_step = quotient(tile_step, cluster);
+  }
+  const int rank_xy = rank_y * p.cluster_x + rank_x;
   const slice_list ks = find_slices(p, rank_k);
 
   if (device::elect_one()) {
     if (warp == 0) device::prefetch_tensor_map(&p.x);
     if (warp == 1) device::prefetch_tensor_map(&p.y);
     constexpr int warps = Shape::threads / 32;
+#pragma unroll 1
     for (int s = warp; s < p.stages; s += warps) {
       device::mbarrier_init(&full[s], 2);  // the copiers of X and of Y
       // Every consumer warp of every thread block that this one's copies reach: of X, of Y.
@@ -71,9 +77,11 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
   }
   __syncwarp();
   device::cluster_arrive();  // a block that has no cluster is one of its own
-  // Meanwhile the warps that copy weights ask for their first lines, before descriptors and barriers are there.
+  // Meanwhile: the first tile, whose divisions take a while. The warps that copy weights ask for their first lines, before
+  // descriptors and barriers are there.
+  const tile first = find_tile<Shape>(p, first_tile, rank_x, rank_y);
   if (!Kn && p.weights_are_final && first_tile < p.tiles && warp >= Shape::consumer_threads / 32 && warp % 2 == 0) {
-    prefetch_weights<Shape>(p, find_tile<Shape>(p, first_tile, rank_x, rank_y), ks.begin + warp / 2 % 2, lane);
+    prefetch_weights<Shape>(p, first, ks.begin + warp / 2 % 2, lane);
   }
   device::cluster_wait();
 
@@ -93,11 +101,17 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
       o.blocks = 0;
       // Blocks with the same tile of X differ in rank_y; each copies a share of it for all of them.
       const int shares = is_x ? p.cluster_y : p.cluster_x;
+#pragma unroll 1
       for (int i = 0; i < shares; ++i) {
         const int in_xy = is_x ? i * p.cluster_x + rank_x : rank_y * p.cluster_x + i;
         o.blocks |= static_cast<std::uint16_t>(1 << (rank_k * cluster_xy + in_xy));
       }
-      o.first = share_begin(is_x ? p.load_x : Shape::block_y, is_x ? p.share_x : p.share_y, is_x ? rank_y : rank_x);
+      o.limit = static_cast<int>(is_weights ? p.p.n : p.p.m);
+      o.tile = is_x ? p.load_x : Shape::block_y;
+      o.bytes = is_x ? p.bytes_x : p.bytes_y;
+      o.last_bytes = is_x ? p.last_bytes_x : p.last_bytes_y;
+      o.share = is_x ? p.share_x : p.share_y;
+      o.first = share_begin(o.tile, o.share, is_x ? rank_y : rank_x);
       o.copy = is_x ? p.copy_x : p.copy_y;
       o.target = ring_address + static_cast<std::uint32_t>((is_x ? 0 : x_bytes) + o.first * 128);
       o.is_x = is_x;
@@ -105,7 +119,7 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
       o.multicast = shares > 1;
       // A copy that no other block waits for waits for no other. (A block alone frees both operands at once.)
       const device::mbarrier* freed = is_x || cluster_xy == 1 ? empty : empty + gemm_wgmma_max_stages;
-      copy_operand<Shape>(p, o, full, freed, rank_x, rank_y, ks, first_tile, tile_step, even);
+      copy_operand<Shape>(p, o, full, freed, rank_x, rank_y, ks, first, first_tile, tile_step, even);
     }
     __syncwarp();
   } else {
@@ -116,10 +130,10 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
     int partials_parity = 0;
     // A stage is free for X of the blocks with this one's X, which lanes 0..7 tell, and for Y of those with its Y: 8..15.
     const int told = lane % 8, operand = lane / 8;
-    const bool releases = cluster_xy == 1 ? lane == 0
-                                          : told < cluster_xy && (operand == 0   ? told % p.cluster_x == rank_x
-                                                                  : operand == 1 ? told / p.cluster_x == rank_y
-                                                                                 : false);
+    const int told_y = quotient(told, p.cluster_x), told_x = told - told_y * p.cluster_x;
+    const bool releases =
+        cluster_xy == 1 ? lane == 0
+                        : told < cluster_xy && operand < 2 && (operand == 0 ? told_x == rank_x : told_y == rank_y);
     const std::uint32_t release_address =
         device::cluster_address(empty + (releases ? operand * gemm_wgmma_max_stages : 0),
                                 cluster_xy > 1 && releases ? rank_k * cluster_xy + told : rank);
@@ -131,13 +145,13 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
         device::wgmma_operand(ring_address + static_cast<std::uint32_t>(consumer * 64 * 128), 64 * 128);
     const std::uint64_t y0 = device::wgmma_operand(ring_address + static_cast<std::uint32_t>(x_bytes), 64 * 128);
     for (int index = first_tile; index < p.tiles; index += tile_step) {
-      const tile t = find_tile<Shape>(p, index, rank_x, rank_y);
+      const tile t = index == first_tile ? first : find_tile<Shape>(p, index, rank_x, rank_y);
       constexpr int values = Shape::block_y / 2;
       float acc[values];
       float saved[Shape::levels > 0 ? Shape::levels : 1][Shape::levels > 0 ? values : 1];
       int k = ks.begin;
       for (int slice = 0; slice < (Shape::levels > 0 ? ks.count : 1); ++slice) {
-        const int end = Shape::levels > 0 ? slice_end_tile(p, ks.first + slice) : ks.end;
+        const int end = Shape::levels > 0 ? p.slice_tile[ks.first + slice + 1] : ks.end;
         if (k >= end) {  // an empty slice is +0
 #pragma unroll
           for (int i = 0; i < values; ++i) acc[i] = 0.0f;
@@ -192,26 +206,20 @@ BI_KERNEL __launch_bounds__(Shape::threads, gemm_wgmma_min_blocks<Shape, Gate>) 
           partials_parity ^= 1;
         }
       }
-      apply_bias<Shape::weights_first>(p.p, acc, t.x + 64 * consumer, t.y, blocks);
+      apply_bias<Shape::weights_first>(p.p, acc, t.x + 64 * consumer, t.y);
 
       if constexpr (Shape::weights_first) {
-        if (p.store_by_copy) {
-          if constexpr (!Gate && sizeof(Out) == 2) {
-            store_turned_boxes<Shape>(p, staging, acc, t.x, t.y, t.entry, consumer, blocks);
-          }
+        if constexpr (gemm_wgmma_has_boxes<Out>(Gate)) {
+          store_turned_boxes<Shape>(p, staging, acc, t.x, t.y, t.entry, consumer, blocks);
         } else {
           store_turned_rows<Shape, Gate>(p, reinterpret_cast<float*>(staging), acc, t.x, t.y, t.entry, consumer,
                                          blocks);
         }
       } else {
         const int row0 = t.x + 16 * warp;
-        unsigned char* boxes = staging + warp * (gemm_wgmma_staging_bytes<Out>(Shape::form(), 0, p.cluster_k, true) /
+        unsigned char* boxes = staging + warp * (gemm_wgmma_staging_bytes<Out>(Shape::form(), 0, p.cluster_k, Gate) /
                                                  (4 * Shape::consumers));
-        if (Shape::max_cluster_k == 1 || p.cluster_k == 1) {
-          store_tile<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry);
-        } else if constexpr (Shape::max_cluster_k > 1) {
-          store_share<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, blocks);
-        }
+        store_boxes<Shape, Gate>(p, boxes, acc, row0, t.y, t.entry, blocks);
       }
     }
     if (lane == 0) device::tma_store_wait_read<0>();

@@ -28,7 +28,7 @@ namespace gemm_wgmma {
 BI_D inline int thread_now() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
+  return thread & 1023;  // so that the compiler knows that it isn't negative
 }
 
 // The blocks of 8 rows of Y whose results a thread block writes.
@@ -90,7 +90,7 @@ BI_D block_range combine_partials(float (&acc)[Values], float4* received, device
 
 // Alpha and the bias, before the rounding.
 template <bool WeightsFirst, class T, class Out, int Values>
-BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0, int y0, block_range blocks) {
+BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0, int y0) {
   const int thread = thread_now(), lane = thread % 32;
   if (bits_of(p.alpha) != bits_of(1.0f)) {
 #pragma unroll
@@ -98,19 +98,19 @@ BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0,
   }
   if (p.bias == nullptr) return;
   const int col0 = WeightsFirst ? x0 + thread % 128 / 32 * 16 + lane / 4 : y0 + 2 * (lane % 4);
-  const T* bias = p.bias + col0;
-  const int inside = static_cast<int>(p.n) - col0;
+  const int last = static_cast<int>(p.n) - 1;
+  // What it is beyond the last column is never stored.
+  const auto bias = [&](int i) { return to_f32(p.bias[col0 + i < last ? col0 + i : last]); };
   if constexpr (WeightsFirst) {
-    const float upper = inside > 0 ? to_f32(bias[0]) : 0.0f, lower = inside > 8 ? to_f32(bias[8]) : 0.0f;
+    const float upper = bias(0), lower = bias(8);
 #pragma unroll
     for (int i = 0; i < Values; ++i) acc[i] = add_rn(acc[i], i % 4 < 2 ? upper : lower);
   } else {
 #pragma unroll
     for (int j = 0; j < Values / 4; ++j) {
-      if (j < blocks.begin || j >= blocks.end) continue;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const float b = 8 * j + e < inside ? to_f32(bias[8 * j + e]) : 0.0f;
+        const float b = bias(8 * j + e);
         acc[4 * j + e] = add_rn(acc[4 * j + e], b);
         acc[4 * j + 2 + e] = add_rn(acc[4 * j + 2 + e], b);
       }
@@ -119,29 +119,45 @@ BI_D void apply_bias(const gemm_params<T, Out>& p, float (&acc)[Values], int x0,
   }
 }
 
-// Adds the residual to rounded outputs in shared memory: `rows` rows of `chunks` chunks of 16 bytes, where(row, chunk)
-// each, from (row0, col0) of D on. By `threads` threads.
-template <class T, class Out, class Where>
+// Adds the residual to rounded outputs in shared memory: `rows` rows of `chunks` chunks of 16 bytes, at most MostChunks,
+// where(row, chunk) each, from (row0, col0) of D on. By Threads threads.
+template <int MostChunks, int Threads, class T, class Out, class Where>
 BI_D void add_residual(const gemm_params<T, Out>& p, int row0, int col0, int entry, int rows, int chunks, int thread,
-                       int threads, Where where) {
+                       Where where) {
   constexpr int values = 16 / static_cast<int>(sizeof(Out));
-  const T* residual = p.residual + entry * p.residual_batch_stride;
+  const T* residual = p.residual + entry * p.residual_batch_stride + row0 * p.ldr + col0;
+  const int rest_rows = static_cast<int>(p.m) - row0, rest_cols = static_cast<int>(p.n) - col0;
+  if (rows > rest_rows) rows = rest_rows;
+  const int cols = rest_cols < chunks * values ? rest_cols : chunks * values;
+  if (rows <= 0 || cols <= 0) return;
+  int whole = 0;  // chunks that are one load
+  if constexpr (sizeof(Out) == 2) {
+    if (p.residual_aligned) whole = cols / values;
 #pragma unroll 2
-  for (int i = thread; i < rows * chunks; i += threads) {
-    const int row = i / chunks, chunk = i % chunks;
-    const int col = col0 + values * chunk, rest = static_cast<int>(p.n) - col;
-    if (row0 + row >= p.m || rest <= 0) continue;
-    const T* from = residual + (row0 + row) * p.ldr + col;
-    auto* at = reinterpret_cast<Out*>(where(row, chunk));
-    if (sizeof(Out) == 2 && p.residual_aligned && rest >= values) {
-      T r[8];
-      device::load_vector(from, 8, true, r);
+    for (int i = thread; i < rows * MostChunks; i += Threads) {
+      const int row = i / MostChunks, chunk = i % MostChunks;
+      if (chunk >= whole) continue;
+      const auto r = *reinterpret_cast<const device::packed_words*>(residual + row * p.ldr + chunk * values);
+      auto* at = reinterpret_cast<device::packed_words*>(where(row, chunk));
+      device::packed_words sum = *at;
+      const auto add = [](std::uint32_t value, std::uint32_t with) {
+        const Out v{static_cast<std::uint16_t>(value)};
+        return contract::gemm_add_residual(v, T{static_cast<std::uint16_t>(with)}).bits;
+      };
 #pragma unroll
-      for (int e = 0; e < values; ++e) at[e] = contract::gemm_add_residual(at[e], r[e]);
-    } else {
-#pragma unroll 1
-      for (int e = 0; e < values && e < rest; ++e) at[e] = contract::gemm_add_residual(at[e], from[e]);
+      for (int w = 0; w < 4; ++w) {
+        const std::uint32_t upper = add(sum.word[w] >> 16, r.word[w] >> 16);
+        sum.word[w] = add(sum.word[w], r.word[w]) | upper << 16;
+      }
+      *at = sum;
     }
+  }
+  const int done = whole * values, left = cols - done;
+#pragma unroll 1
+  for (int i = thread; i < rows * left; i += Threads) {
+    const int row = i / left, col = done + i % left;
+    Out* at = reinterpret_cast<Out*>(where(row, col / values)) + col % values;
+    *at = contract::gemm_add_residual(*at, residual[row * p.ldr + col]);
   }
 }
 
@@ -204,74 +220,61 @@ BI_D void copy_box(const gemm_params<T, Out>& p, unsigned char* box, int row0, i
   }
 }
 
-// A warp's 16 rows of the boxes begin..end-1 of a tile, through its part of shared memory and the copy engine. No warp
-// waits for another.
-template <int Columns, bool Gate, class T, class Out, int Values>
-BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
-                      int col0, int entry, int begin, int end) {
-  constexpr int row_bytes = Columns * static_cast<int>(sizeof(Out)), box_bytes = 16 * row_bytes;
-  constexpr int values = Columns * (Gate ? 2 : 1) / 2;  // of a thread, in a box
-  const int lane = thread_now() % 32;
-  if (lane == 0) device::tma_store_wait_read<0>();  // of what was there
-  __syncwarp();
-#pragma unroll
-  for (int b = 0; b < Values / values; ++b) {  // code for each, as registers have no index
-    if (b >= begin && b < end) {
-      put_box<Columns, Gate, Out>(boxes + (b - begin) * box_bytes, acc + b * values, lane);
-    }
-  }
-  col0 = col0 / (Gate ? 2 : 1) + begin * Columns;  // of D
-  if (!Gate && p.p.residual != nullptr) {
-    __syncwarp();
-    constexpr int chunks = row_bytes / 16;
-    add_residual(p.p, row0, col0, entry, 16, (end - begin) * chunks, lane, 32, [&](int row, int chunk) {
-      return box_chunk<row_bytes>(boxes + chunk / chunks * box_bytes, row, chunk % chunks);
-    });
-  }
-  if (p.store_by_copy) device::fence_proxy_async();
-  __syncwarp();
-  if (p.store_by_copy) {
-    if (lane == 0) {
-#pragma unroll 1
-      for (int b = 0; b < end - begin; ++b) {
-        device::tma_store_3d(&p.d, boxes + b * box_bytes, col0 + b * Columns, row0, entry);
-      }
-      device::tma_store_commit();
-    }
-  } else {
-#pragma unroll 1
-    for (int b = 0; b < end - begin; ++b) {
-      copy_box<Columns, Gate>(p.p, boxes + b * box_bytes, row0, col0 + b * Columns, entry, lane);
-    }
-  }
-}
-
-// A whole tile's rows of a warp.
+// A warp's 16 rows of a tile, or of the share that a block of a cluster along k has, through its part of shared memory and
+// the copy engine. No warp waits for another.
 template <class Shape, bool Gate, class T, class Out, int Values>
-BI_D void store_tile(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
-                     int col0, int entry) {
-  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, false);
-  constexpr int all = Shape::block_y / (Gate ? 2 : 1) / columns;
+BI_D void store_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
+                      int col0, int entry, block_range blocks) {
+  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate), wide = columns * (Gate ? 2 : 1);
   constexpr int together = gemm_wgmma_pass_columns<Out>(Shape::block_y, Gate) / columns;
   static_assert(together * columns <= gemm_wgmma_pass_columns<Out>(Shape::block_y, false), "room for the boxes");
+  static_assert(Shape::share_unit * 8 % wide == 0, "a unit is boxes");
+  constexpr int row_bytes = columns * static_cast<int>(sizeof(Out)), box_bytes = 16 * row_bytes;
+  constexpr int values = wide / 2;  // of a thread, in a box
+  const int lane = thread_now() % 32, all = blocks.end * 8 / wide;
+#pragma unroll 1
+  for (int begin = blocks.begin * 8 / wide; begin < all; begin += together) {
+    const int end = begin + together < all ? begin + together : all;
+    if (lane == 0) device::tma_store_wait_read<0>();  // of what was there
+    __syncwarp();
 #pragma unroll
-  for (int b = 0; b < all; b += together) {
-    store_boxes<columns, Gate>(p, boxes, acc, row0, col0, entry, b, b + together < all ? b + together : all);
+    for (int b = 0; b < Values / values; ++b) {  // code for each, as registers have no index
+      if (b >= begin && b < end) {
+        put_box<columns, Gate, Out>(boxes + (b - begin) * box_bytes, acc + b * values, lane);
+      }
+    }
+    const int col = col0 / (Gate ? 2 : 1) + begin * columns;  // of D
+    if (!Gate && p.p.residual != nullptr) {
+      __syncwarp();
+      constexpr int chunks = row_bytes / 16;
+      add_residual<together * chunks, 32>(
+          p.p, row0, col, entry, 16, (end - begin) * chunks, lane, [&](int row, int chunk) {
+            return box_chunk<row_bytes>(boxes + chunk / chunks * box_bytes, row, chunk % chunks);
+          });
+    }
+    if (p.store_by_copy) device::fence_proxy_async();
+    __syncwarp();
+    if (p.store_by_copy) {
+      if (lane == 0) {
+#pragma unroll 1
+        for (int b = 0; b < end - begin; ++b) {
+          device::tma_store_3d(&p.d, boxes + b * box_bytes, col + b * columns, row0, entry);
+        }
+        device::tma_store_commit();
+      }
+    } else {
+#pragma unroll 1
+      for (int b = 0; b < end - begin; ++b) {
+        copy_box<columns, Gate>(p.p, boxes + b * box_bytes, row0, col + b * columns, entry, lane);
+      }
+    }
   }
-}
-
-// The share of a tile that a block of a cluster along k has: units of 16 columns of the product, a box each.
-template <class Shape, bool Gate, class T, class Out, int Values>
-BI_D void store_share(const gemm_wgmma_params<T, Out>& p, unsigned char* boxes, const float (&acc)[Values], int row0,
-                      int col0, int entry, block_range share) {
-  constexpr int columns = gemm_wgmma_box_columns<Out>(Shape::block_y, Gate, true), unit = Shape::share_unit;
-  static_assert(unit * 8 == columns * (Gate ? 2 : 1), "a unit is a box");
-  store_boxes<columns, Gate>(p, boxes, acc, row0, col0, entry, share.begin / unit, share.end / unit);
 }
 
 // ---- weights first
 
-// Through the copy engine: rows of load_x weights, 64 with two consumers, turned round on their way into shared memory.
+// Rows of load_x weights, 64 with two consumers, turned round on their way into shared memory; from there by the copy
+// engine.
 template <class Shape, class T, class Out, int Values>
 BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* staging, const float (&acc)[Values],
                              int col0, int row0, int entry, int consumer, block_range blocks) {
@@ -296,21 +299,31 @@ BI_D void store_turned_boxes(const gemm_wgmma_params<T, Out>& p, unsigned char* 
       const Out v0 = cvt_rn<Out>(acc[4 * j + 2 * h]), v1 = cvt_rn<Out>(acc[4 * j + 2 * h + 1]);
       r[h] = v0.bits | static_cast<std::uint32_t>(v1.bits) << 16;
     }
-    unsigned char* to = mine + j * (8 * row_bytes);
-    if (here > 8) {
-      device::stmatrix_x2_trans(to, r[0], r[1]);
-    } else {
-      device::stmatrix_x1_trans(to, r[0]);
-    }
+    // A warp that has 8 weights writes them twice.
+    device::stmatrix_x2_trans(mine + j * (8 * row_bytes), r[0], here > 8 ? r[1] : r[0]);
   }
   if (p.p.residual != nullptr) {
     device::named_barrier(1 + consumer, 128);
     const int first = 8 * blocks.begin;
-    add_residual(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), width / 8, thread, 128,
-                 [&](int r, int chunk) {
-                   const int token = first + r;
-                   return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
-                 });
+    add_residual<8, 128>(p.p, row0 + first, col0, entry, 8 * (blocks.end - blocks.begin), width / 8, thread,
+                         [&](int r, int chunk) {
+                           const int token = first + r;
+                           return staging + token * row_bytes + (chunk ^ (token >> shift & mask)) * 16;
+                         });
+  }
+  if (!p.store_by_copy) {  // rows of D that are not aligned
+    device::named_barrier(1 + consumer, 128);
+    const int first = 8 * blocks.begin, last = 8 * blocks.end, m = static_cast<int>(p.p.m) - row0;
+    const int rows = (last < m ? last : m) - first, n = static_cast<int>(p.p.n) - col0, cols = width < n ? width : n;
+    Out* d = p.p.d + entry * p.p.d_batch_stride + (row0 + first) * p.p.ldd + col0;
+#pragma unroll 2
+    for (int i = thread; i < rows * 64; i += 128) {
+      const int row = i / 64, col = i % 64, token = first + row;
+      if (col >= cols) continue;
+      const unsigned char* from = staging + token * row_bytes + (col / 8 ^ (token >> shift & mask)) * 16;
+      d[row * p.p.ldd + col] = reinterpret_cast<const Out*>(from)[col % 8];
+    }
+    return;
   }
   device::fence_proxy_async();
   device::named_barrier(1 + consumer, 128);

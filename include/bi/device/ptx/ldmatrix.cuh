@@ -44,12 +44,6 @@ BI_D inline void stmatrix_x2_trans(void* row, std::uint32_t r0, std::uint32_t r1
                : "r"(shared_address(row)), "r"(r0), "r"(r1)
                : "memory");
 }
-BI_D inline void stmatrix_x1_trans(void* row, std::uint32_t r0) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};"
-               :
-               : "r"(shared_address(row)), "r"(r0)
-               : "memory");
-}
 
 }  // namespace device
 BI_NAMESPACE_END
