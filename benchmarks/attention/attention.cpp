@@ -1,11 +1,16 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-// Times prefill (prefill.hpp) and decode attention. Decode: a query token a request, bf16, head_dim 128, pages of 16 tokens in random order. bi has a
-// workspace, bi_generic has none and walks each view in one thread block; bi_free folds whatever leaves a thread block
-// has, so its bits depend on the batch: what bi loses to it is what invariance costs. All of a point are measured when
-// the first of them is asked for, one after the other: in turn, the GPU would still be hot from the generic kernel. The
-// outputs of bi and bi_generic must be equal bit by bit.
+// Times prefill (prefill.hpp), decode of requests that share tokens (shared.hpp) and decode attention. Decode: a query
+// token a request, bf16, head_dim 128, pages of 16 tokens in random order. bi has a workspace, bi_generic has none and
+// walks each view in one thread block; bi_free folds whatever leaves a thread block has, so its bits depend on the batch:
+// what bi loses to it is what invariance costs. All of a point are measured when the first of them is asked for, one
+// after the other: in turn, the GPU would still be hot from the generic kernel. The outputs of bi and bi_generic must be
+// equal bit by bit.
+//
+// The peers' times were recorded with one cache, used again and again: of up to 50 MB K and V came from the L2 cache. So
+// caches of at most 40 MB stay in place here too, and bi_cold times bi with copies of them that take turns. Larger ones take
+// turns: what the L2 cache could keep of one depends on how a kernel reads it.
 #include "bi/attention.hpp"
 
 #include <benchmark/benchmark.h>
@@ -31,6 +36,7 @@
 #include "free_split.hpp"
 #include "peers.hpp"
 #include "prefill.hpp"
+#include "shared.hpp"
 
 namespace {
 
@@ -41,8 +47,9 @@ using free_attention = bi::attention<bf16, 128, bench::free_split>;
 
 constexpr std::int64_t head_dim = 128, page_size = 16;
 constexpr int rounds = 7;
-constexpr std::array<const char*, 3> names = {"bi", "bi_free", "bi_generic"};
-constexpr std::size_t generic = 2;
+constexpr std::array<const char*, 4> names = {"bi", "bi_free", "bi_cold", "bi_generic"};
+constexpr std::size_t free_form = 1, cold = 2, generic = 3;
+constexpr double most_in_place = 4e7;  // bytes of K and V
 
 struct result {
   double us = 0.0;
@@ -56,16 +63,14 @@ void require(const bi::status& st) {
 
 std::vector<std::int32_t> lengths(const bench::peer_time& point) {
   std::vector<std::int32_t> len(static_cast<std::size_t>(point.batch), static_cast<std::int32_t>(point.tokens));
-  std::mt19937 random(1);
   if (point.tokens == bench::skew) {
     std::fill(len.begin(), len.end(), 1024);
     len[len.size() / 2] = 65536;
   } else if (point.tokens == bench::mix) {
-    for (std::size_t i = 0; i < len.size(); ++i) {
-      const double part = (static_cast<double>(i) + 0.5) / static_cast<double>(len.size());
-      len[i] = static_cast<std::int32_t>(512.0 * std::exp2(5.0 * part));
+    std::mt19937 random(bench::mix_seed);
+    for (std::int32_t& n : len) {
+      n = static_cast<std::int32_t>(512.0 * std::exp2(5.0 * static_cast<double>(random()) * 0x1p-32));
     }
-    std::shuffle(len.begin(), len.end(), random);
   }
   return len;
 }
@@ -94,7 +99,11 @@ results measure(const bench::peer_time& point) {
   // much, they are hardly more than 1%. bi_generic does not ask, and would take too long.
   const double bytes = kv_bytes(point);
   const auto copies_of = [&](double most) { return bytes > most ? 1 : static_cast<std::int64_t>(most / bytes) + 1; };
-  const std::int64_t copies = copies_of(4e9), generic_copies = copies_of(4e8);
+  const std::int64_t copies = copies_of(4e9);
+  const bool in_place = bytes <= most_in_place;
+  std::array<std::int64_t, names.size()> turns = {};
+  for (std::size_t i = 0; i < names.size(); ++i) turns[i] = in_place && i != cold ? 1 : copies;
+  if (!in_place) turns[generic] = copies_of(4e8);
   const std::int64_t pages = copies * pages_each, row_stride = (longest + page_size - 1) / page_size;
   std::vector<std::int32_t> order(static_cast<std::size_t>(pages));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
@@ -133,23 +142,22 @@ results measure(const bench::peer_time& point) {
   const bi::workspace with = {memory.get(), workspace_bytes};
 
   // A graph takes some milliseconds, of which its launch is little, and ends with the last of the batches.
-  const auto launches_of = [&](double us, std::int64_t turns) {
-    const auto wanted = static_cast<std::int64_t>(2000.0 / us) + 1;
-    return (wanted + turns - 1) / turns * turns;
-  };
-  const std::int64_t of_split = launches_of(bytes / 2.5e6 + 10.0, copies);
-  const std::array<std::int64_t, names.size()> launches = {
-      of_split, of_split,
-      launches_of(std::max(bytes / 2e6, 0.12 * static_cast<double>(longest)) + 5.0, generic_copies)};
+  const double of_split = bytes / 2.5e6 + 10.0;
+  const double of_generic = std::max(bytes / 2e6, 0.12 * static_cast<double>(longest)) + 5.0;
+  std::array<std::int64_t, names.size()> launches = {};
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto wanted = static_cast<std::int64_t>(2000.0 / (i == generic ? of_generic : of_split)) + 1;
+    launches[i] = (wanted + turns[i] - 1) / turns[i] * turns[i];
+  }
+  if (!in_place) turns[cold] = launches[cold] = 1;  // nobody asks
   std::vector<bench::graph> graphs;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const auto launch = [&](std::int64_t turn) {
-      const std::int64_t turns = i == generic ? generic_copies : copies;
-      const std::int64_t batch = copies - turns + turn % turns;
+      const std::int64_t batch = copies - turns[i] + turn % turns[i];
       a.view = bi::page_table{d_table.get() + batch * point.batch * row_stride, row_stride};
-      require(i == 0         ? attention::launch(a, with, stream.get())
+      require(i == free_form ? free_attention::launch(a, with, stream.get())
               : i == generic ? attention::launch(a, {}, stream.get())
-                             : free_attention::launch(a, with, stream.get()));
+                             : attention::launch(a, with, stream.get()));
     };
     launch(0);  // loads the kernels, which a capture doesn't allow everywhere
     graphs.emplace_back(stream.get(), [&] {
@@ -210,6 +218,19 @@ class measurements {
       state.SkipWithError(e.what());
     }
   }
+  // ratio_alone: of the time without groups; ratio_read: of that of reading K and V, shared tokens once.
+  void report(benchmark::State& state, const bench::shared_point& point) {
+    try {
+      const bench::shared_times t = bench::measure_shared(point);
+      for (auto _ : state) state.SetIterationTime(t.us * 1e-6);
+      state.counters["GB/s"] = t.bytes / t.us * 1e-3;
+      state.counters["ratio_alone"] = t.us / t.alone_us;
+      state.counters["ratio_read"] = t.us / t.read_us;
+    } catch (const std::exception& e) {
+      failed_ = true;
+      state.SkipWithError(e.what());
+    }
+  }
   bool failed() const { return failed_; }
 
  private:
@@ -220,9 +241,10 @@ class measurements {
 constexpr const char* usage =
     "bench_attention [--commit TEXT] [options of Google Benchmark]\n"
     "Benchmarks are called decode/IMPLEMENTATION/HEADS_Q/HEADS_KV/BATCH/TOKENS/iterations:1/manual_time; TOKENS is a\n"
-    "number, mix or skew. Implementations: bi, bi_free, bi_generic. GB/s: of K and V. ratio, ratio_invariant:\n"
-    "FlashInfer's time as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest batch-invariant\n"
-    "form, over this one's. Others are called prefill/bi/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time.\n";
+    "number, mix or skew. Implementations: bi, bi_free, bi_generic, of small caches bi_cold. GB/s: of K and V. ratio,\n"
+    "ratio_invariant: FlashInfer's time as recorded on an H100 (peers.hpp), of its fastest kernel and of its fastest\n"
+    "batch-invariant form, over this one's. Others are called prefill/bi/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time\n"
+    "and shared/bi/HEADS_Q/HEADS_KV/BATCH/PREFIX/iterations:1/manual_time.\n";
 
 }  // namespace
 
@@ -237,6 +259,7 @@ int main(int argc, char** argv) {
                                  : p.tokens == bench::skew ? "skew"
                                                            : std::to_string(p.tokens);
       for (std::size_t i = 0; i < names.size(); ++i) {
+        if (i == cold && kv_bytes(p) > most_in_place) continue;  // bi is cold
         const std::string name = std::string("decode/") + names[i] + "/" + std::to_string(p.heads_q) + "/" +
                                  std::to_string(p.heads_kv) + "/" + std::to_string(p.batch) + "/" + tokens;
         bench::add_benchmark(name, [&all, index, i](benchmark::State& state) { all.report(state, index, i); });
@@ -244,6 +267,10 @@ int main(int argc, char** argv) {
     }
     for (const bench::prefill_point& point : bench::prefill_points) {
       bench::add_benchmark("prefill/bi/" + point.name(),
+                           [&all, &point](benchmark::State& state) { all.report(state, point); });
+    }
+    for (const bench::shared_point& point : bench::shared_points) {
+      bench::add_benchmark("shared/bi/" + point.name(),
                            [&all, &point](benchmark::State& state) { all.report(state, point); });
     }
     return bench::run_benchmarks([&] { return all.failed(); });

@@ -11,6 +11,7 @@
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
 #include "bi/launch_attention_prefill.cuh"
+#include "bi/launch_attention_shared.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/attention.hpp"
 
@@ -248,6 +249,15 @@ status launch_attention(const attention_args<T>& a, const schedule::attention_sc
   return attention_mma<Contract, T, HeadDim, most>(p, s.blocks, stream);
 }
 
+// Where requests share leading tokens, with a given schedule: a call that find_shared_blocks has blocks for.
+template <class Contract, int HeadDim, class T>
+status launch_attention_shared(const attention_args<T>& a, const schedule::attention_shared_schedule& s, workspace ws,
+                               cuda_stream stream) {
+  const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
+  return attention_shared<Contract, HeadDim>(a, make_attention_params(a), {l.leaves, l.total, l.rows}, s, ws.data,
+                                             stream);
+}
+
 // The thread blocks that run at once under the split schedule; 0 if this program has no code for it that this device runs.
 template <class Contract, int HeadDim, class T>
 status find_split_blocks(std::int64_t& blocks) {
@@ -272,8 +282,13 @@ std::size_t attention<T, HeadDim, Contract>::workspace_bytes(const attention_lim
   attention_detail::check_limits(c, limits);
   if (!c.ok() || limits.max_requests == 0) return 0;  // launch() says what is wrong
   const launch_detail::attention_split_limits l = launch_detail::split_limits<Contract, HeadDim>(limits);
-  return static_cast<std::size_t>(
-      schedule::attention_split_bytes(l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut)));
+  const std::int64_t split =
+      schedule::attention_split_bytes(l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
+  std::int64_t shared = 0;
+  if (launch_detail::has_prefill_kernel<HeadDim> && limits.max_groups > 0) {
+    shared = schedule::attention_shared_carve(limits.max_requests, l.total, l.rows, HeadDim).bytes;
+  }
+  return static_cast<std::size_t>(split > shared ? split : shared);
 }
 
 template <class T, int HeadDim, class Contract>
@@ -294,6 +309,16 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   }
   const int row_warps = fits ? most : 1;
   const std::int64_t group = a.limits.heads_q / a.limits.heads_kv, packed = a.limits.max_q_len * group;
+  if constexpr (launch_detail::has_prefill_kernel<HeadDim>) {
+    if (has_workspace && a.sharing.groups > 0 && packed <= 16 * row_warps) {
+      const launch_detail::attention_split_limits l = launch_detail::split_limits<Contract, HeadDim>(a.limits);
+      schedule::attention_shared_schedule s;
+      const status st = launch_detail::find_shared_blocks<Contract, HeadDim>(a, launch_detail::make_attention_params(a),
+                                                                             {l.leaves, l.total, l.rows}, s.blocks);
+      if (!st) return st;
+      if (s.blocks > 0) return launch_detail::launch_attention_shared<Contract, HeadDim>(a, s, ws, stream);
+    }
+  }
   std::int64_t split_blocks = 0;
   if (has_workspace && packed <= 16 * row_warps) {
     const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(split_blocks);

@@ -51,6 +51,24 @@ struct BI_TYPE attention_limits {
   // Tokens of all views of a call together, shared ones counted again, those that no row sees left out; 0: max_requests *
   // max_view. Only the workspace's size depends on it.
   std::int64_t max_view_sum = 0;
+  // Groups of `sharing`. With any, the workspace has room for a partial result of every leaf of every view, so that
+  // max_view_sum saves much.
+  std::int64_t max_groups = 0;
+};
+
+// Groups of requests whose views begin with the same tokens, in the same slots: system prompts, samples of one prompt,
+// the branches of a tree. What every member sees of them in whole leaves is then read once for all rows of the group. It
+// is a hint: no bit depends on it, and without a workspace, at head_dim 256, where heads don't start at multiples of 16
+// bytes, of more than 64 packed rows a request, or on another GPU than Hopper it is ignored. Device arrays, of which a
+// replay may find other contents. A group of one request, or of rows with a window that leaves out its first token, is
+// none; padding may be a member of any. On the GPU it is the caller's duty that a request is in one group at most and that
+// the slots are the same: of different ones the members get the bits of any one's. A member that has less than `shared`
+// tokens makes the others share no more than it has; the CPU reference calls it an error.
+struct BI_TYPE attention_sharing {
+  const std::int32_t* start = nullptr;   // [groups + 1], not decreasing
+  const std::int32_t* member = nullptr;  // requests: group g has member[start[g]] .. member[start[g + 1] - 1]
+  const std::int32_t* shared = nullptr;  // [groups] leading tokens of each member's view that are the same
+  std::int64_t groups = 0;
 };
 
 // A row that sees nothing (see <= lo, a request of length 0) or only scores of -Inf gets out = +0 and lse = -Inf. A NaN
@@ -78,6 +96,7 @@ struct BI_TYPE attention_args {
   const float* k_scale = nullptr;  // reserved for fp8 caches: must be null
   const float* v_scale = nullptr;
   attention_limits limits{};
+  attention_sharing sharing{};
   float* lse = nullptr;               // [rows, heads_q] natural log-sum-exp of the scaled scores, optional
   std::int64_t lse_token_stride = 0;  // elements; 0: heads_q
   T* out = nullptr;                   // [rows, heads_q, head_dim]
@@ -115,6 +134,7 @@ inline void check_limits(checker& c, const attention_limits& l) {
   c.at_least("limits.max_q_len", l.max_q_len, 1).at_most("limits.max_q_len", l.max_q_len, large);
   c.at_least("limits.max_view", l.max_view, 0).at_most("limits.max_view", l.max_view, large);
   c.at_least("limits.max_view_sum", l.max_view_sum, 0);
+  c.at_least("limits.max_groups", l.max_groups, 0).at_most("limits.max_groups", l.max_groups, large);
 }
 
 // [rows, heads, head_dim], no two elements at one place: all of a token's heads lie below the next token, or all of a
@@ -148,6 +168,8 @@ status check(const attention_args<T>& a, Contract) {
   if (a.q_start == nullptr) {
     c.at_least("rows", a.rows, a.requests, "requests").at_most("rows", a.rows, a.requests, "requests");
   }
+  c.at_least("sharing.groups", a.sharing.groups, 0);
+  c.at_most("sharing.groups", a.sharing.groups, l.max_groups, "limits.max_groups");
   c.supported("mask", static_cast<int>(a.mask), a.mask <= attention_mask::full, "causal, full");
   c.at_least("window", a.window, 0);
   c.real("scale", a.scale, is_finite(a.scale) && greater(a.scale, 0.0f), "finite and greater than 0");
@@ -160,7 +182,7 @@ status check(const attention_args<T>& a, Contract) {
   if (c.ok()) {
     c.real("scale", a.scale, Contract::is_valid(Contract::prepare(a.scale, a.soft_cap)),
            Contract::has_soft_cap ? "such that scale / soft_cap is finite and greater than 0"
-                                  : "such that scale * log2(e) is finite");
+                                  : "such that scale * log2(e) / 128 is finite and greater than 0");
   }
   c.supported("sink", a.sink != nullptr, a.sink == nullptr, "null (attention sinks are reserved)");
   c.supported("k_scale", a.k_scale != nullptr, a.k_scale == nullptr, "null (fp8 caches are reserved)");
@@ -175,6 +197,10 @@ status check(const attention_args<T>& a, Contract) {
   c.stride("lse_token_stride", a.lse_token_stride, l.heads_q, "heads_q", a.rows, sizeof(float));
   c.pointer("q", a.q).pointer("out", a.out).pointer("len", a.len);
   c.optional_pointer("q_start", a.q_start).optional_pointer("lse", a.lse);
+  if (a.sharing.groups > 0) {
+    c.pointer("sharing.start", a.sharing.start).pointer("sharing.member", a.sharing.member);
+    c.pointer("sharing.shared", a.sharing.shared);
+  }
   check_cache(c, a.cache);
   c.at_least("cache.heads", a.cache.heads, l.heads_kv, "limits.heads_kv");
   c.at_most("cache.heads", a.cache.heads, l.heads_kv, "limits.heads_kv");
@@ -187,7 +213,8 @@ status check(const attention_args<T>& a, Contract) {
   const std::int64_t k_bytes = cache_bytes(a.cache, k_strides(a.cache));
   const std::int64_t v_bytes = cache_bytes(a.cache, v_strides(a.cache));
   const std::int64_t lse_bytes = span_bytes(a.rows, a.lse_token_stride, l.heads_q, sizeof(float));
-  const std::int64_t len_bytes = a.requests * static_cast<std::int64_t>(sizeof(std::int32_t));
+  constexpr std::int64_t entry = sizeof(std::int32_t);
+  const std::int64_t len_bytes = a.requests * entry;
   c.disjoint("out", a.out, out_bytes, "q", a.q, q_bytes, sq.token == so.token && sq.head == so.head);
   c.disjoint("lse", a.lse, lse_bytes, "out", a.out, out_bytes).disjoint("lse", a.lse, lse_bytes, "q", a.q, q_bytes);
   const auto apart = [&](const char* name, const void* p, std::int64_t size) {
@@ -196,7 +223,12 @@ status check(const attention_args<T>& a, Contract) {
   apart("cache.k", a.cache.k, k_bytes);
   apart("cache.v", a.cache.v, v_bytes);
   apart("len", a.len, len_bytes);
-  apart("q_start", a.q_start, len_bytes + static_cast<std::int64_t>(sizeof(std::int32_t)));
+  apart("q_start", a.q_start, len_bytes + entry);
+  if (a.sharing.groups > 0) {
+    apart("sharing.start", a.sharing.start, (a.sharing.groups + 1) * entry);
+    apart("sharing.member", a.sharing.member, entry);  // how many there are only the device knows
+    apart("sharing.shared", a.sharing.shared, a.sharing.groups * entry);
+  }
   return c.result();
 }
 
@@ -207,11 +239,12 @@ status check(const attention_args<T>& a) {
 
 // The launcher, defined in bi/attention.cuh and instantiated in one .cu of the user's. limits.head_dim must be HeadDim.
 // launch() neither allocates nor waits, reads device arrays on the device only, and may be captured: a replay with
-// other contents of `len`, `q_start` and `view` is right as long as they keep within the limits.
+// other contents of `len`, `q_start`, `view` and `sharing` is right as long as they keep within the limits.
 template <class T, int HeadDim, class Contract = contract::attention_draft<T>>
 struct BI_TYPE attention {
   static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "head_dim is 64, 128 or 256");
-  // Not decreasing in max_requests, max_rows, max_q_len, max_view and max_view_sum. The workspace is aligned to 256 bytes.
+  // Not decreasing in max_requests, max_rows, max_q_len, max_view, max_view_sum and max_groups. The workspace is aligned to
+  // 256 bytes.
   static std::size_t workspace_bytes(const attention_limits& limits);
   // The workspace is optional, ws = {}: the bytes are the same without, but decode over long views is slow. One that is
   // given must have the bytes for a.limits. It lets the leaves of a view be spread over the GPU.

@@ -117,6 +117,16 @@ TEST_CASE("attention: a lane sums its 16 weights in the contract's order", "[con
   CHECK(in_order_differs > 100);  // so the comparison above can fail
 }
 
+namespace {
+float whole(float t) {  // the nearest whole number, ties to even
+  if (!bi::is_finite(t)) return t;
+  const double x = std::nearbyint(static_cast<double>(t));
+  return std::fabs(x) < 0x1p22 ? bi::add_rn(static_cast<float>(x), 0.0f)
+                               : bi::sub_rn(bi::add_rn(t, 0x1.8p23f), 0x1.8p23f);
+}
+bi::contract::attention_scale by(float c) { return {bi::div_rn(c, 128.0f), 0.0f, 0.0f}; }
+}  // namespace
+
 TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   const bi::reference::fp_environment environment;
   const auto advance = [](float m, float t) { return order::advance(m, t); };
@@ -124,22 +134,26 @@ TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   SECTION("the first tile's maximum is taken, whatever it is") {
     for (const float t : exponents(200, 1)) {
       const auto a = advance(minus_inf, t);
-      CHECK(same(a.m, t));
+      CHECK(same(a.m, whole(t)));
       if (same(t, minus_inf)) {
         CHECK(same(a.rescale, 1.0f));
-        CHECK(same(a.neg_base, -0.0f));
+        CHECK(same(a.shift, 0.9296875f));
       } else if (bi::is_nan(t)) {
         CHECK(bi::is_nan(a.rescale));
       } else {
         CHECK(same(a.rescale, 0.0f));
-        CHECK(same(a.neg_base, bi::neg(t)));
+        CHECK(same(a.shift, bi::div_rn(bi::sub_rn(119.0f, a.m), 128.0f)));
       }
     }
   }
   SECTION("it moves only when exceeded by more than 8") {
     CHECK(same(advance(1.0f, 9.0f).m, 1.0f));
     CHECK(same(advance(1.0f, 9.0f).rescale, 1.0f));
-    CHECK(same(advance(1.0f, 0x1.200002p+3f).m, 0x1.200002p+3f));
+    CHECK(same(advance(1.0f, 0x1.200002p+3f).m, 9.0f));
+    CHECK(same(advance(1.0f, 0x1.300002p+3f).m, 10.0f));
+    CHECK(same(advance(1.0f, 9.5f).m, 10.0f));  // a tie, to even
+    CHECK(same(advance(minus_inf, -0.4f).m, 0.0f));
+    CHECK(same(advance(minus_inf, 0x1.0p22f).m, 0x1.0p22f));
     CHECK(same(advance(1.0f, 10.0f).rescale, 0x1p-9f));
     CHECK(same(advance(1.0f, -1000.0f).m, 1.0f));
   }
@@ -153,13 +167,13 @@ TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   SECTION("the text's form, which asks whether the maximum moved, does the same to l and o") {
     for (const float m : exponents(60, 3)) {
       for (const float t : exponents(60, 4)) {
-        float moved = bi::greater(t, bi::add_rn(m, 8.0f)) ? t : m;
+        float moved = bi::greater(t, bi::add_rn(m, 8.0f)) ? whole(t) : m;
         if (bi::is_nan(t)) moved = not_number;
         const float base = same(moved, minus_inf) ? 0.0f : moved;
         const float a = bi::equal(moved, m) ? 1.0f : bi::exp2(bi::sub_rn(m, base));
         const auto got = advance(m, t);
         REQUIRE(same(got.m, moved));
-        REQUIRE((same(got.neg_base, bi::neg(base)) || bi::is_nan(base)));
+        REQUIRE(same(got.shift, bi::div_rn(bi::sub_rn(119.0f, base), 128.0f)));
         // Where m is NaN, so are l and o: then the factor is of no account.
         if (!bi::is_nan(m)) REQUIRE(same(got.rescale, a));
       }
@@ -172,18 +186,24 @@ TEST_CASE("attention: weights are positive and hide what is not a number", "[con
   generator g(11);
   for (int i = 0; i < 2000; ++i) {
     const float c = bi::exp2(bi::mul_rn(g.normal(), 2.0f)), s = bi::mul_rn(g.normal(), 30.0f);
-    const float m = bi::mul_rn(bi::add_rn(s, bi::abs(g.normal())), c);
-    const float p = order::weight(s, c, bi::neg(m));
+    const float m = whole(bi::mul_rn(bi::add_rn(s, bi::abs(g.normal())), c));
+    const float p = order::weight(s, by(c), order::shift(m));
     REQUIRE((bi::greater(p, 0.0f) && bi::is_finite(p)));
     // A score may exceed the lagging maximum by 8.
-    REQUIRE(bi::less(order::weight(s, c, bi::neg(bi::sub_rn(bi::mul_rn(s, c), 8.0f))), 0x1.01p8f));
+    REQUIRE(bi::less(order::weight(s, by(c), order::shift(whole(bi::sub_rn(bi::mul_rn(s, c), 8.0f)))), 0x1.7p8f));
+    // The exponent is exact but for one rounding: of a far larger score too.
+    const float far = bi::add_rn(m, 20000.0f), at_far = bi::div_rn(whole(far), c);
+    const double exact = static_cast<double>(at_far) * static_cast<double>(c) - static_cast<double>(whole(far));
+    const double p_far = static_cast<double>(order::weight(at_far, by(c), order::shift(whole(far))));
+    REQUIRE(std::fabs(p_far / std::exp2(exact) - 1) < 0x1p-12);
   }
-  CHECK(same(order::weight(minus_inf, 1.0f, -3.0f), 0x1p-125f));     // visible and -Inf
-  CHECK(same(order::weight(minus_inf, 1.0f, -0.0f), 0x1p-125f));     // the whole tile is -Inf
-  CHECK(same(order::weight(5.0f, 1.0f, minus_inf), 0x1p-125f));      // m = +Inf
-  CHECK(same(order::weight(plus_inf, 1.0f, minus_inf), 0x1p-125f));  // Inf - Inf
-  CHECK(same(order::weight(not_number, 1.0f, 0.0f), 0x1p-125f));
-  CHECK(same(order::weight(5.0f, 1.0f, not_number), 0x1p-125f));
+  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(3.0f)), 0x1p-119f));       // visible and -Inf
+  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(minus_inf)), 0x1p-119f));  // the whole tile is -Inf
+  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(plus_inf)), 0x1p-119f));
+  CHECK(same(order::weight(plus_inf, by(1.0f), order::shift(plus_inf)), 0x1p-119f));  // Inf - Inf
+  CHECK(same(order::weight(not_number, by(1.0f), order::shift(0.0f)), 0x1p-119f));
+  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(not_number)), 0x1p-119f));
+  CHECK(same(order::weight(1000.0f, by(1.0f), order::shift(0.0f)), 0x1p9f));  // what no maximum allows
 }
 
 TEST_CASE("attention: closing a leaf tells what the weights hid", "[contract][attention]") {
@@ -248,14 +268,15 @@ TEST_CASE("attention: the end of a row", "[contract][attention]") {
 TEST_CASE("attention: what scores are multiplied with", "[contract][attention]") {
   const bi::reference::fp_environment environment;
   const auto plain = bf16_contract::prepare(0.125f, 0.0f);
-  CHECK(same(plain.c, 0x1.715476p-3f));
+  CHECK(same(plain.w, 0x1.715476p-10f));
   CHECK(bf16_contract::is_valid(plain));
-  CHECK(bf16_contract::is_valid(bf16_contract::prepare(0x1p-149f, 0.0f)));
+  CHECK(bf16_contract::is_valid(bf16_contract::prepare(0x1p-142f, 0.0f)));
+  CHECK_FALSE(bf16_contract::is_valid(bf16_contract::prepare(0x1p-149f, 0.0f)));  // 1 / 128 of it is 0
   CHECK_FALSE(bf16_contract::is_valid(bf16_contract::prepare(0x1.fffffep127f, 0.0f)));
   CHECK(same(bf16_contract::score(-7.0f, plain), -7.0f));
 
   const auto capped = bf16_cap::prepare(0.125f, 50.0f);
-  CHECK(same(capped.c, 0x1.715476p+0f));
+  CHECK(same(capped.w, 0x1.715476p-7f));
   CHECK(same(capped.inner, bi::div_rn(0.125f, 50.0f)));
   CHECK(bf16_cap::is_valid(capped));
   CHECK_FALSE(bf16_cap::is_valid(bf16_cap::prepare(1.0f, 0x1p-149f)));

@@ -484,15 +484,15 @@ TEST_CASE("attention invariance: splits by count, restarts at a run and masks in
   // Tokens with a score of -Inf and V = 0 take part in nothing but the places of those after them. With them between,
   // the same tokens fall on the tiles and leaves that a kernel would use which split by count, began a leaf with each
   // run, or masked a tree's other branches instead of leaving them out.
-  constexpr std::int64_t tokens = 500, masked = 200;
+  constexpr std::int64_t tokens = leaf + 244, masked = leaf;
   const auto run = [](std::int64_t first, std::int64_t end) { return bi::kv_run{narrow(first), narrow(end - first)}; };
   const auto holes = [&](std::int64_t n) { return run(tokens, tokens + n); };
   const std::vector<bi::kv_run> views[] = {
       {run(0, tokens)},
-      {run(0, 130), run(130, 131), run(131, tokens)},      // a run's end alone
-      {run(0, 250), holes(leaf - 250), run(250, tokens)},  // two equal parts
-      {run(0, 100), holes(leaf - 100), run(100, tokens)},  // a leaf for each run
-      {run(0, 130), holes(40), run(130, tokens)},          // masked in the middle
+      {run(0, 130), run(130, 131), run(131, tokens)},          // a run's end alone
+      {run(0, leaf - 12), holes(12), run(leaf - 12, tokens)},  // by count
+      {run(0, 100), holes(leaf - 100), run(100, tokens)},      // a leaf for each run
+      {run(0, 130), holes(40), run(130, tokens)},              // masked in the middle
   };
   gpu_backend gpu;
   for (const std::int64_t q_len : {1, 16}) {  // of one token each: a causal row would see fewer
@@ -500,6 +500,7 @@ TEST_CASE("attention invariance: splits by count, restarts at a run and masks in
     batch<bf16> of;
     of.heads_q = 8, of.heads_kv = 2;
     of.fill(tokens + masked, 81);
+    test::pair_tokens(of.k, of.v, of.token_width(), 0, tokens);
     of.mask = bi::attention_mask::full;
     of.q = test::random_vector<bf16>(q_len * of.row_width(), values::normal, 82);
     for (std::int64_t i = 0; i < q_len * of.heads_q; ++i) of.q[at(i * 128)] = bf16{0x3f80};

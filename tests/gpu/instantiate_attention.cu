@@ -22,3 +22,13 @@ FORCED_ATTENTION_OF(bi::bf16, 256, attention_draft);
 FORCED_ATTENTION_OF(bi::fp16, 64, attention_draft);
 FORCED_ATTENTION_OF(bi::fp16, 128, attention_draft);
 FORCED_ATTENTION_OF(bi::bf16, 128, attention_soft_cap_draft);
+
+// Where requests share leading tokens.
+#define FORCED_SHARED_ATTENTION_OF(T, HeadDim, Contract)                                              \
+  template bi::status bi::launch_detail::launch_attention_shared<bi::contract::Contract<T>, HeadDim>( \
+      const bi::attention_args<T>&, const bi::schedule::attention_shared_schedule&, bi::workspace, bi::cuda_stream)
+
+FORCED_SHARED_ATTENTION_OF(bi::bf16, 64, attention_draft);
+FORCED_SHARED_ATTENTION_OF(bi::bf16, 128, attention_draft);
+FORCED_SHARED_ATTENTION_OF(bi::fp16, 128, attention_draft);
+FORCED_SHARED_ATTENTION_OF(bi::bf16, 128, attention_soft_cap_draft);

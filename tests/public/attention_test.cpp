@@ -32,6 +32,7 @@ struct call {
   std::vector<bi::kv_run> runs = {{24, 8}, {0, 8}, {40, 4}, {16, 5}};
   std::vector<std::int32_t> run_start = {0, 3, 4, 4};
   std::vector<std::int32_t> len = {20, 5, 0}, q_start = {0, 2, 3, 3};
+  std::vector<std::int32_t> group_start = {0, 2, 3}, member = {2, 0, 1}, shared = {12, 5};
   std::vector<T> out = test::poisoned<T>(3 * 4 * dim);
   std::vector<float> lse = test::poisoned<float>(3 * 4);
   args a;
@@ -51,6 +52,8 @@ struct call {
     a.rows = 3;
     a.scale = 0.125f;
     a.limits = {4, 8, 2, 32, 4, 2, dim};
+    a.limits.max_groups = 2;
+    a.sharing = {group_start.data(), member.data(), shared.data(), 2};
     a.lse = lse.data();
     a.out = out.data();
   }
@@ -150,6 +153,21 @@ const std::vector<bad_input>& bad_arguments() {
       {[](call& c) { c.a.limits.max_view = large; }, {error::too_large, "limits.max_view", large, large - 1}},
       {[](call& c) { c.a.limits.max_rows = large; }, {error::too_large, "limits.max_rows", large, large - 1}},
       {[](call& c) { c.a.limits.max_requests = -1; }, {error::too_small, "limits.max_requests", -1, 0}},
+      {[](call& c) { c.a.limits.max_groups = -1, c.a.sharing.groups = 0; },
+       {error::too_small, "limits.max_groups", -1, 0}},
+      {[](call& c) { c.a.limits.max_groups = large; }, {error::too_large, "limits.max_groups", large, large - 1}},
+      {[](call& c) { c.a.sharing.groups = -1; }, {error::too_small, "sharing.groups", -1, 0}},
+      {[](call& c) { c.a.sharing.groups = 3; }, {error::too_large, "sharing.groups", 3, 2}},
+      {[](call& c) { c.a.limits.max_groups = 0; }, {error::too_large, "sharing.groups", 2, 0}},
+      {[](call& c) { c.a.sharing.start = nullptr; }, {error::null_pointer, "sharing.start"}},
+      {[](call& c) { c.a.sharing.member = nullptr; }, {error::null_pointer, "sharing.member"}},
+      {[](call& c) { c.a.sharing.shared = nullptr; }, {error::null_pointer, "sharing.shared"}},
+      {[](call& c) { c.a.sharing.start = odd(c.a.sharing.start); }, {error::misaligned, "sharing.start"}},
+      {[](call& c) { c.a.sharing.member = odd(c.a.sharing.member); }, {error::misaligned, "sharing.member"}},
+      {[](call& c) { c.a.sharing.shared = odd(c.a.sharing.shared); }, {error::misaligned, "sharing.shared"}},
+      {[](call& c) { c.a.lse = reinterpret_cast<float*>(c.group_start.data()); }, {error::overlap, "lse"}},
+      {[](call& c) { c.a.lse = reinterpret_cast<float*>(c.member.data()); }, {error::overlap, "lse"}},
+      {[](call& c) { c.a.out = reinterpret_cast<T*>(c.shared.data()); }, {error::overlap, "out"}},
       {[](call& c) { c.a.window = -1; }, {error::too_small, "window", -1, 0}},
       {[](call& c) { c.a.mask = static_cast<bi::attention_mask>(2); }, {error::not_supported, "mask", 2}},
       {[](call& c) { c.a.scale = 0.0f; }, {error::not_valid, "scale"}},
@@ -210,6 +228,17 @@ const std::vector<bad_input>& bad_arrays() {
       {[](call& c) { c.table[2] = 6; }, {error::index_out_of_range, "view.pages", 6, 6, 2}},
       {[](call& c) { c.table[4] = -1; }, {error::index_out_of_range, "view.pages", -1, 6, 4}},
       {[](call& c) { c.a.view.table.row_stride = 2; }, {error::too_large, "len", 20, 16, 0}},
+      {[](call& c) { c.group_start[0] = -1; }, {error::too_small, "sharing.start", -1, 0, 0}},
+      {[](call& c) { c.group_start[2] = 1; }, {error::too_small, "sharing.start", 1, 2, 2}},
+      {[](call& c) { c.member[1] = 3; }, {error::index_out_of_range, "sharing.member", 3, 3, 1}},
+      {[](call& c) { c.member[2] = -1; }, {error::index_out_of_range, "sharing.member", -1, 3, 2}},
+      {[](call& c) { c.member[2] = 0; }, {error::overlap, "sharing.member", 0, 0, 2}},
+      {[](call& c) { c.shared[1] = -1; }, {error::too_small, "sharing.shared", -1, 0, 1}},
+      {[](call& c) { c.shared[1] = 6; }, {error::too_large, "sharing.shared", 6, 5, 1}},
+      {[](call& c) {
+         c.group_start = {0, 3, 3}, c.shared[0] = 5;
+       },
+       {error::too_large, "sharing.shared", 5, 0, 0}},
       {[](call& c) { use_csr(c), c.csr_pages[3] = 100; }, {error::index_out_of_range, "view.pages", 100, 6, 3}},
       {[](call& c) { use_csr(c), c.csr_start[0] = -2; }, {error::too_small, "view.start", -2, 0, 0}},
       {[](call& c) { use_csr(c), c.csr_start[2] = 2; }, {error::too_small, "view.start", 2, 3, 2}},
@@ -291,6 +320,14 @@ TEST_CASE("attention: what is allowed", "[public][attention]") {
         c.len = {0, 0, 0}, c.a.cache.num_pages = 0;
       },
       [](call& c) { c.a.soft_cap = -0.0f; },
+      [](call& c) {
+        c.group_start = {0, 3, 3}, c.table[4] = 3, c.shared[0] = 5;
+      },  // the same page
+      [](call& c) {
+        c.group_start = {1, 2, 2}, c.shared[1] = 1000;
+      },  // a group of none
+      [](call& c) { c.shared[0] = 0, c.a.window = 3; },
+      [](call& c) { c.a.sharing = {}; },
   };
   int i = 0;
   for (const auto& change : good) {
@@ -354,8 +391,10 @@ TEST_CASE("attention: random argument structs never crash the checks", "[public]
                                       &a.limits.heads_q,
                                       &a.limits.heads_kv,
                                       &a.limits.head_dim,
+                                      &a.limits.max_groups,
+                                      &a.sharing.groups,
                                       &a.view.table.row_stride};
-      std::int64_t* const field = fields[g.below(26)];
+      std::int64_t* const field = fields[g.below(28)];
       *field = size();
     }
     const bi::status s = bi::check(a);

@@ -21,6 +21,8 @@
 
 namespace {
 
+constexpr std::int64_t contract_leaf = bi::contract::attention_order::leaf;
+
 using bi::attention_mask;
 using test::difference;
 using test::generator;
@@ -61,11 +63,12 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
   const float minus_inf = bi::neg_inf_f32();
   const bool capped = bi::greater(o.cap, 0.0f);
   const float c = capped ? 0x1.715476p+0f : bi::mul_rn(o.scale, 0x1.715476p+0f);
+  const float whole = 12582912.0f;
   const float inner = capped ? bi::div_rn(o.scale, o.cap) : 0.0f;
   const auto visible = [&](std::int64_t j) { return j >= o.lo && j < o.see && !(o.hidden && o.hidden(j)); };
   std::vector<std::int64_t> begins = o.leaf_begins;
   if (begins.empty()) {
-    for (std::int64_t b = o.lo / 256 * 256; b < o.see; b += 256) begins.push_back(b);
+    for (std::int64_t b = o.lo / contract_leaf * contract_leaf; b < o.see; b += contract_leaf) begins.push_back(b);
   }
   struct partial {
     float m, l;
@@ -98,7 +101,7 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
       if (!any) continue;
       t = bi::mul_rn(t, c);
       const bool first_tile = tiles.empty();
-      float next = first_tile || bi::greater(t, bi::add_rn(m, 8.0f)) ? t : m;
+      float next = first_tile || bi::greater(t, bi::add_rn(m, 8.0f)) ? bi::sub_rn(bi::add_rn(t, whole), whole) : m;
       if (bi::is_nan(t) || bi::is_nan(m)) next = bi::nan_f32();
       const float base = bi::bits_of(next) == bi::bits_of(minus_inf) ? 0.0f : next;
       tile_weights w{};
@@ -106,9 +109,12 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
       w.a = bi::equal(next, m) ? 1.0f : bi::exp2(bi::sub_rn(m, base));
       float p[64] = {};
       for (std::int64_t j = first; j < stop; ++j) {
-        if (visible(j)) p[j - first] = bi::exp2p(bi::fma_rn(s[j - first], c, bi::neg(base)));
-        w.p[j - first] = bi::cvt_rn<T>(p[j - first]);
+        if (!visible(j)) continue;
+        float y = bi::fma_rn(s[j - first], bi::div_rn(c, 128.0f), bi::div_rn(bi::sub_rn(119.0f, base), 128.0f));
+        y = bi::is_nan(y) || bi::less(y, 0.0f) ? 0.0f : bi::greater(y, 1.0f) ? 1.0f : y;
+        p[j - first] = bi::exp2_weight(y);
       }
+      for (int j = 0; j < 64; ++j) w.p[j] = bi::cvt_rn<T>(p[j]);
       float x[4];
       for (int i = 0; i < 4; ++i) {
         float half[2];
@@ -651,15 +657,18 @@ TEST_CASE("attention: infinite and NaN scores", "[reference][attention]") {
 
 TEST_CASE("attention: leaves split by count, restarted at a run or masked in the middle are other functions",
           "[reference][attention]") {
-  const problem<bi::bf16> p(600, 8, 4, 1, 64, values::normal, 900);
+  constexpr std::int64_t n = contract_leaf + 245, holes = n + 10;
+  problem<bi::bf16> p(n + 100, 8, 4, 1, 64, values::normal, 900), in_window = p;
+  test::pair_tokens(p.kv.k, p.kv.v, 64, 0, n);
+  test::pair_tokens(in_window.kv.k, in_window.kv.v, 64, n - 300, n);
   int rows = 0, by_count = 0, at_run = 0, masked = 0, window_moved = 0;
   for (std::int64_t i = 0; i < 8; ++i) {
-    const request r{sequence(0, 501), {i}};
+    const request r{sequence(0, n), {i}};
     const auto expected = p.expect({r});
     REQUIRE(p.run({r}).differs(expected) == "");
     const auto other = [&](oracle_options o, const request& req) {
       result<bi::bf16> out;
-      if (o.see == 0) o.see = 501;
+      if (o.see == 0) o.see = n;
       for (std::int64_t h = 0; h < 4; ++h) p.add(out, req, 0, h, o);
       int differing = 0;
       for (std::int64_t h = 0; h < 4; ++h) {
@@ -669,25 +678,25 @@ TEST_CASE("attention: leaves split by count, restarted at a run or masked in the
     };
     rows += 4;
     oracle_options o;
-    o.leaf_begins = {0, 256};
+    o.leaf_begins = {0, contract_leaf};
     CHECK(other(o, r) == 0);  // the control of the controls
-    o.leaf_begins = {0, 251};
+    o.leaf_begins = {0, n / 2};
     by_count += other(o, r);
-    o.leaf_begins = {0, 100, 356};
+    o.leaf_begins = {0, 100, contract_leaf + 100};
     at_run += other(o, r);
 
-    // The same 501 tokens in order, with 40 others between them that are masked instead of left out.
-    const request with_holes{sequence(0, 130) + sequence(550, 590) + sequence(130, 501), {i}};
+    // The same tokens in order, with 40 others between them that are masked instead of left out.
+    const request with_holes{sequence(0, 130) + sequence(holes, holes + 40) + sequence(130, n), {i}};
     o = {};
-    o.see = 541;
+    o.see = n + 40;
     o.hidden = [](std::int64_t j) { return j >= 130 && j < 170; };
     masked += other(o, with_holes);
 
     // A window's first index is not index 0 of a new view.
     options window;
     window.window = 300;
-    const request tail{sequence(201, 501), {i}};
-    window_moved += p.run({r}, {}, window).differs(p.run({tail})) == "" ? 0 : 1;
+    const request tail{sequence(n - 300, n), {i}};
+    window_moved += in_window.run({r}, {}, window).differs(in_window.run({tail})) == "" ? 0 : 1;
   }
   INFO("rows " << rows << ", split by count " << by_count << ", restarted " << at_run << ", masked " << masked);
   CHECK(by_count > rows / 2);
@@ -787,7 +796,7 @@ TEMPLATE_TEST_CASE("attention: recorded digests", "[reference][attention]", bi::
                 static_cast<unsigned long long>(digest(p.run(requests, {}, capped))));
   // attention_*_draft, attention_soft_cap_*_draft: they may change until the contracts freeze.
   CHECK(std::string(text) ==
-        (is_bf16 ? "0x13a33435aca5eb4d 0x44473c42791f69fb" : "0x9e8e8915a3270501 0x9184bda4e8ee25c1"));
+        (is_bf16 ? "0xe78135e3c925bd93 0x4be84c956e943f37" : "0x30f557a441a2b753 0x552b6e1f400eb029"));
 }
 
 // ---- accuracy: relative error in the 2-norm against float64 from the stored q, K and V
@@ -838,7 +847,7 @@ TEST_CASE("attention: error against float64 at 1000 tokens", "[reference][attent
   INFO("bf16 " << bf16_error << " fp16 " << fp16_error << " lse " << lse);
   CHECK(bf16_error < 4e-3);
   CHECK(fp16_error < 5e-4);
-  CHECK(lse < 1e-5);
+  CHECK(lse < 1e-4);  // a weight may be wrong by 2^-13
 }
 
 TEST_CASE("attention: error against float64 at 16384 tokens", "[reference][attention][.slow]") {

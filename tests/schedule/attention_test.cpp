@@ -241,10 +241,23 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, blocks=264}");
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 264);
-  CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 264);
+  CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);
+  // 8 items in 16 parts each, 32 in 4, 512 in fours; what can't be dealt out evenly takes all blocks.
+  CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 132, 256).blocks == 128);
+  CHECK(pick_attention_schedule(4, 4, 1, 4, 8, 4, 132, 256).blocks == 128);
+  CHECK(pick_attention_schedule(64, 64, 1, 4, 8, 4, 132, 256).blocks == 128);
+  CHECK(pick_attention_schedule(6, 6, 1, 4, 8, 4, 132, 256).blocks == 132);
+  CHECK(pick_attention_schedule(1, 1, 1, 4, 2, 4, 132, 256).blocks == 132);
+  for (std::int64_t blocks = 1; blocks <= 264; ++blocks) {
+    for (std::int64_t items = 1; items <= 2000; ++items) {
+      const std::int64_t even = bi::schedule::attention_even_blocks(blocks, items);
+      REQUIRE((even >= blocks - blocks / 16 && even <= blocks));
+      if (even != blocks) REQUIRE((items < even ? even % items == 0 : items % even == 0));
+    }
+  }
   CHECK(pick_attention_schedule(4, 64, 16, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::split);
   CHECK(pick_attention_schedule(4, 64, 17, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::mma);
 }

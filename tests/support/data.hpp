@@ -127,6 +127,19 @@ std::vector<T> random_vector(std::int64_t n, values kind, std::uint64_t seed) {
   return out;
 }
 
+// Makes pairs of the tokens [first, end), from both ends inwards: equal keys, values of opposite sign; one in the middle
+// gets values of 0. What attention finds over all of them is rounding alone, so two orders hardly give the same bits.
+template <class T>
+void pair_tokens(std::vector<T>& k, std::vector<T>& v, std::int64_t width, std::int64_t first, std::int64_t end) {
+  const auto at = [&](std::int64_t token, std::int64_t i) { return static_cast<std::size_t>(token * width + i); };
+  for (std::int64_t a = first, b = end - 1; a <= b; ++a, --b) {
+    for (std::int64_t i = 0; i < width; ++i) {
+      k[at(b, i)] = k[at(a, i)];
+      v[at(b, i)] = a == b ? T{} : T{static_cast<std::uint16_t>(v[at(a, i)].bits ^ 0x8000u)};
+    }
+  }
+}
+
 // Outputs start as this, so an element that is not written shows.
 inline constexpr unsigned char poison_byte = 0xA5;
 template <class T>

@@ -19,11 +19,12 @@
 //   leaf  fresh state {m, l[4], o[head_dim]}; its tiles ascending; then closed
 //   row   closed leaves folded left to right; one division and one rounding at the end
 //
-// A tile: t = tile_max(s of the visible, c); r = advance(m, t); p_j = weight(s_j, c, r.neg_base), +0 for an invisible
+// A tile: t = tile_max(s of the visible, scale); r = advance(m, t); p_j = weight(s_j, scale, r.shift), +0 for an invisible
 // index by selection; o = mul(o, r.rescale), directly followed by the tensor-core chain o += P V over the tile's keys,
 // k16 steps ascending, P = cvt(p) to V's type and V = 0 at invisible indices; l[i] = fma(l[i], r.rescale, lane_sum(p)).
 //
-// A NaN or infinite score reaches the result through m: exp2p clamps its argument, so the weights may hide it. At
+// A NaN or infinite score reaches the result through m: a weight's exponent is clamped to [-119, 9], so the weights may
+// hide it. m is a whole number as long as |t| < 2^22, so factors of l and o are powers of two and round nothing. At
 // |s c| >= 2^27 the bits are defined but say nothing: s c - m keeps the rounding error of t, which then reaches 8.
 
 BI_NAMESPACE_BEGIN
@@ -31,13 +32,13 @@ namespace contract {
 
 // What every score of a call is multiplied with.
 struct BI_TYPE attention_scale {
-  float c = 0;      // exponent per unit of score
+  float w = 0;      // exponent per unit of score, / 128
   float inner = 0;  // with a soft cap: scale / cap
   float cap = 0;
 };
 
-// A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, so most
-// tiles rescale nothing and p stays below 2^9.
+// A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, to the
+// whole number next to the tile's, so most tiles rescale nothing and p stays below 2^9.
 struct BI_TYPE attention_leaf {
   float m = neg_inf_f32();
   float l[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -45,9 +46,9 @@ struct BI_TYPE attention_leaf {
 
 // A tile's effect on the state.
 struct BI_TYPE attention_advance {
-  float m;         // the new maximum
-  float neg_base;  // minus what p's exponents are relative to: -m, or -0 where m = -Inf
-  float rescale;   // multiplies l and o; exactly 1 if m did not move
+  float m;        // the new maximum
+  float shift;    // (119 - m) / 128, of m = -Inf 119 / 128: what weight() adds
+  float rescale;  // multiplies l and o; exactly 1 if m did not move
 };
 
 // Two partial results as one: l = fma(l', b, mul(l, a)), o likewise. a belongs to the left one.
@@ -83,18 +84,21 @@ struct BI_TYPE attention_order {
   BI_HD static constexpr std::int64_t end_leaf(std::int64_t see) { return (see + leaf - 1) / leaf; }
 
   // The exponent that a tile asks for; `largest` is max_nan over its visible scores.
-  BI_HD static float tile_max(float largest, float c) { return mul_rn(largest, c); }
+  BI_HD static float tile_max(float largest, const attention_scale& x) { return mul_rn(mul_rn(largest, x.w), 128.0f); }
 
   // A NaN t makes m NaN, and it stays: no comparison with NaN holds. From m = -Inf every other t is taken.
   BI_HD static attention_advance advance(float m, float t) {
     const bool takes = greater(t, add_rn(m, 8.0f)) || is_nan(t);
-    const float next = takes ? t : m;
-    const float base = is_neg_inf(next) ? 0.0f : next;
-    return {next, neg(base), takes ? exp2(sub_rn(m, base)) : 1.0f};
+    const float next = takes ? sub_rn(add_rn(t, round_magic), round_magic) : m;
+    return {next, shift(next), takes ? exp2(sub_rn(m, base(next))) : 1.0f};
   }
+  BI_HD static float base(float m) { return is_neg_inf(m) ? 0.0f : m; }
+  BI_HD static float shift(float m) { return mul_rn(sub_rn(119.0f, base(m)), 0x1p-7f); }
 
-  // The weight of a visible index.
-  BI_HD static float weight(float s, float c, float neg_base) { return exp2p(fma_rn(s, c, neg_base)); }
+  // The weight of a visible index, 2^(s c - m).
+  BI_HD static float weight(float s, const attention_scale& x, float shift) {
+    return exp2_weight(fma_sat_rn(s, x.w, shift));
+  }
 
   // The key of a tile that is element (w, h, e) of lane i: w, i = 0..3; h, e = 0..1. One thread holds a lane's 16 keys
   // of a row in the tensor core's accumulators, whether queries or keys are M, so the sum needs no exchange.
@@ -126,8 +130,7 @@ struct BI_TYPE attention_order {
 
   BI_HD static attention_fold fold(float m_left, float m_right) {
     const float m = max_nan(m_left, m_right);
-    const float base = is_neg_inf(m) ? 0.0f : m;
-    return {m, exp2(sub_rn(m_left, base)), exp2(sub_rn(m_right, base))};
+    return {m, exp2(sub_rn(m_left, base(m))), exp2(sub_rn(m_right, base(m)))};
   }
   // For l and for each o.
   BI_HD static float fold_value(const attention_fold& f, float left, float right) {
@@ -157,8 +160,10 @@ struct BI_TYPE attention_draft : attention_order {
   static constexpr bool has_soft_cap = false;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 
-  BI_HD static attention_scale prepare(float scale, float) { return {mul_rn(scale, 0x1.715476p+0f), 0.0f, 0.0f}; }
-  BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.c) && greater(x.c, 0.0f); }
+  BI_HD static attention_scale prepare(float scale, float) {
+    return {mul_rn(mul_rn(scale, 0x1.715476p+0f), 0x1p-7f), 0.0f, 0.0f};
+  }
+  BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.w) && greater(x.w, 0.0f); }
   BI_HD static float score(float s, const attention_scale&) { return s; }
 };
 
@@ -171,7 +176,7 @@ struct BI_TYPE attention_soft_cap_draft : attention_order {
   static constexpr bool has_soft_cap = true;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 
-  BI_HD static attention_scale prepare(float scale, float cap) { return {0x1.715476p+0f, div_rn(scale, cap), cap}; }
+  BI_HD static attention_scale prepare(float scale, float cap) { return {0x1.715476p-7f, div_rn(scale, cap), cap}; }
   BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.inner) && greater(x.inner, 0.0f); }
   BI_HD static float score(float s, const attention_scale& x) { return mul_rn(x.cap, tanh(mul_rn(s, x.inner))); }
 };

@@ -92,15 +92,14 @@ BI_HD inline float exp2(float x) {
   return contract::scale_by_power(p, t);
 }
 
-// 2^x for softmax weights, relative error below 2^-18. Domain: x < 127, any smaller value counts as -125 (so the
-// smallest result is 2^-125, never 0), and so does a NaN, which the running maximum has to carry. exp2p(n) is exact
-// for integers n. The exponent is added to the bits: beyond the domain the result is meaningless, though the same
-// everywhere.
-BI_HD inline float exp2p(float x) {
-  x = max_num(x, -125.0f);
-  const float t = add_rn(x, contract::round_magic);
-  const float r = sub_rn(x, sub_rn(t, contract::round_magic));
-  const float p = contract::polynomial(r, 0x1.408cc4p-7f, 0x1.ca8f6cp-5f, 0x1.ebf1b8p-3f, 0x1.62dfcap-1f, 1.0f);
+// 2^(128 y - 119) for y in [0, 1], relative error below 2^-13: softmax weights, from 2^-119 to 2^9, of exponents that
+// one saturating fma has scaled and clamped. Exact for integers 128 y. The exponent is added to the bits: beyond the
+// domain the result is meaningless, though the same everywhere.
+BI_HD inline float exp2_weight(float y) {
+  constexpr float magic = contract::round_magic - 119.0f;
+  const float t = fma_rn(y, 128.0f, magic);
+  const float r = fma_rn(y, 128.0f, sub_rn(magic, t));  // exact
+  const float p = contract::polynomial(r, 0x1.c2a248p-5f, 0x1.f00c7cp-3f, 0x1.62f5fcp-1f, 1.0f);
   return float_of(bits_of(p) + (bits_of(t) << 23));
 }
 

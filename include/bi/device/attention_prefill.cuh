@@ -60,7 +60,7 @@ BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2],
     float largest = attention_row_max(s, h);
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    t[h] = Contract::tile_max(largest, scale.c);
+    t[h] = Contract::tile_max(largest, scale);
     // Otherwise, advance() keeps the maximum, and rescale is 1.
     stays = stays && !greater(t[h], add_rn(x.leaf_m[h], 8.0f)) && !is_nan(t[h]);
     rescale[h] = 1.0f;
@@ -76,12 +76,12 @@ BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2],
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const float neg_base = neg(Contract::is_neg_inf(x.leaf_m[h]) ? 0.0f : x.leaf_m[h]);  // advance()'s
+    const float shift = Contract::shift(x.leaf_m[h]);
     float p[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       float& weight = s[i / 2 * 4 + 2 * h + i % 2];
-      weight = Contract::weight(weight, scale.c, neg_base);
+      weight = Contract::weight(weight, scale, shift);
       p[i] = weight;
     }
     x.leaf_l[h] = Contract::accumulate(x.leaf_l[h], rescale[h], Contract::lane_sum(p));
@@ -109,12 +109,12 @@ BI_D bool attention_weigh_masked(attention_row_pair& x, float (&s)[key_tile / 2]
     }
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale.c));
+    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale));
     float p[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       float& weight = s[i / 2 * 4 + 2 * h + i % 2];
-      const float w = Contract::weight(weight, scale.c, next.neg_base);
+      const float w = Contract::weight(weight, scale, next.shift);
       weight = sees_key(i) ? w : 0.0f;
       p[i] = weight;
     }

@@ -58,19 +58,19 @@ BI_D float attention_tile_max(float (&s)[Blocks][4], int h, const contract::atte
   }
   largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
   largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-  return Contract::tile_max(largest, scale.c);
+  return Contract::tile_max(largest, scale);
 }
 
 // From row h's scores to its weights, in place; p: the same, in the order of the contract's lane.
 template <class Contract, bool Masked, int Blocks>
 BI_D void attention_tile_weights(float (&p)[2 * Blocks], float (&s)[Blocks][4], int h,
-                                 const contract::attention_scale& scale, float neg_base, int begin, int end, int lane,
+                                 const contract::attention_scale& scale, float shift, int begin, int end, int lane,
                                  int half = 0) {
 #pragma unroll
   for (int i = 0; i < 2 * Blocks; ++i) {
     float& weight = s[i / 2][2 * h + i % 2];
     const bool visible = !Masked || attention_sees_key<Contract>(i, half, begin, end, lane);
-    p[i] = visible ? Contract::weight(weight, scale.c, neg_base) : 0.0f;
+    p[i] = visible ? Contract::weight(weight, scale, shift) : 0.0f;
     weight = p[i];
   }
 }
@@ -86,7 +86,7 @@ BI_D void attention_weigh(attention_state<Blocks>& x, float (&s)[key_tile / 8][4
     const float largest = attention_tile_max<Contract, Masked>(s, h, scale, begin[h], end[h], lane);
     const contract::attention_advance next = Contract::advance(x.leaf_m[h], largest);
     float p[16];
-    attention_tile_weights<Contract, Masked>(p, s, h, scale, next.neg_base, begin[h], end[h], lane);
+    attention_tile_weights<Contract, Masked>(p, s, h, scale, next.shift, begin[h], end[h], lane);
     const float l = Contract::accumulate(x.leaf_l[h], next.rescale, Contract::lane_sum(p));
     const bool sees = !Masked || begin[h] < end[h];
     x.leaf_l[h] = sees ? l : x.leaf_l[h];

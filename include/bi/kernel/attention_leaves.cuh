@@ -123,13 +123,13 @@ class attention_leaves_scores
 
   template <bool Whole>
   BI_D void walk_leaf(std::int32_t first, const attention_leaf_tiles& present) {
-    float s[tile / 16][4], neg_base[2];
+    float s[tile / 16][4], shift[2];
     const bool has_tile = Whole || (present.begin <= own_tile() && own_tile() < present.end);
     const tile_view own = base::template view<Whole>(first + own_tile() * tile);
     if (has_tile) score<Whole>(s, own, at_.after(own_tile() - present.begin, slots_));
     meet();
-    follow_maxima<Whole>(first, neg_base);
-    if (has_tile) weigh<Whole>(s, own, neg_base);
+    follow_maxima<Whole>(first, shift);
+    if (has_tile) weigh<Whole>(s, own, shift);
     device::mbarrier_arrive(&memory_.weights_full[turn_.place], 1);
     turn_.advance();
     at_ = at_.after(present.count(), slots_);
@@ -154,14 +154,14 @@ class attention_leaves_scores
 
   // The chain of the leaf's maxima, through the tiles that a row sees. One warp writes what comes of it.
   template <bool Whole>
-  BI_D void follow_maxima(std::int32_t first, float (&neg_base)[2]) {
+  BI_D void follow_maxima(std::int32_t first, float (&shift)[2]) {
     auto& weights = memory_.weights[turn_.place];
     device::mbarrier_wait(device::shared_address(&memory_.weights_empty[turn_.place]), turn_.parity ^ 1);
     const bool writes = warp_ == shape::score_warps - 1 && lane_ % 4 == 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float m = neg_inf_f32();
-      neg_base[h] = 0.0f;
+      shift[h] = 0.0f;
 #pragma unroll
       for (int t = 0; t < tiles; ++t) {
         contract::attention_advance next = {m, 0.0f, 1.0f};
@@ -170,7 +170,7 @@ class attention_leaves_scores
           next = Contract::advance(m, max_nan(largest[0][row(h)], largest[1][row(h)]));
         }
         m = next.m;
-        if (t == own_tile()) neg_base[h] = next.neg_base;
+        if (t == own_tile()) shift[h] = next.shift;
         if (writes) weights.rescale[t][row(h)] = next.rescale;
       }
       if (writes) weights.m[row(h)] = m;
@@ -178,12 +178,12 @@ class attention_leaves_scores
   }
 
   template <bool Whole>
-  BI_D void weigh(float (&s)[tile / 16][4], const tile_view& own, const float (&neg_base)[2]) {
+  BI_D void weigh(float (&s)[tile / 16][4], const tile_view& own, const float (&shift)[2]) {
     auto& weights = memory_.weights[turn_.place];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float p[tile / 8];
-      device::attention_tile_weights<Contract, !Whole>(p, s, h, scale_, neg_base[h], own.begin[h], own.end[h], lane_,
+      device::attention_tile_weights<Contract, !Whole>(p, s, h, scale_, shift[h], own.begin[h], own.end[h], lane_,
                                                        own_half());
       weights.sums[own_tile()][own_half()][row(h)][lane_ % 4] = Contract::half_lane_sum(p);
     }

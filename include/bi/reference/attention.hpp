@@ -12,6 +12,7 @@
 #include "bi/contract/arithmetic.hpp"
 #include "bi/contract/attention.hpp"
 #include "bi/dtype.hpp"
+#include "bi/reference/attention_sharing.hpp"
 #include "bi/reference/attention_views.hpp"
 #include "bi/reference/mma.hpp"
 #include "bi/reference/parallel.hpp"
@@ -142,9 +143,9 @@ class row_group {
       s[j] = Contract::score(s[j], scale_);
       largest = max_nan(largest, s[j]);
     }
-    const contract::attention_advance next = Contract::advance(leaf.m, Contract::tile_max(largest, scale_.c));
+    const contract::attention_advance next = Contract::advance(leaf.m, Contract::tile_max(largest, scale_));
     float p[tile] = {};
-    for (int j = begin; j < end; ++j) p[j] = Contract::weight(s[j], scale_.c, next.neg_base);
+    for (int j = begin; j < end; ++j) p[j] = Contract::weight(s[j], scale_, next.shift);
     for (int lane = 0; lane < 4; ++lane) {
       float own[16];
       for (int e = 0; e < 16; ++e) own[e] = p[Contract::key(lane, e / 4, e / 2 % 2, e % 2)];
@@ -210,6 +211,7 @@ status attention(const attention_args<T>& a, int threads = 0) {
   if (const status st = check(a, contract_type{}); !st) return st;
   if (a.rows == 0 || a.requests == 0) return {};
   if (const status st = attention_detail::check_arrays(a); !st) return st;
+  if (const status st = attention_detail::check_sharing(a); !st) return st;
 
   const std::int64_t group = a.limits.heads_q / a.limits.heads_kv;
   const std::int64_t tokens_at_once = std::max<std::int64_t>(1, 128 / group);

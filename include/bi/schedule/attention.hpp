@@ -47,6 +47,21 @@ inline std::string to_string(const attention_schedule& s) {
 // The split schedule never has more blocks than this, on any device: the workspace is sized without one.
 inline constexpr std::int64_t attention_split_most_blocks = 264;
 
+// As many of the blocks as can have whole items each, or as parts of one item each, as long as no more than a sixteenth of
+// them stays idle: with equal views no item is cut then, or each alike, and what is cut goes through memory. Fewer blocks
+// than all read as fast.
+constexpr std::int64_t attention_even_blocks(std::int64_t blocks, std::int64_t items) {
+  if (blocks < 1 || items < 1) return blocks;
+  std::int64_t even = 0;
+  if (items < blocks) {
+    even = blocks / items * items;
+  } else {
+    const std::int64_t each = (items + blocks - 1) / blocks;
+    even = items % each == 0 ? items / each : 0;
+  }
+  return even >= blocks - blocks / 16 ? even : blocks;
+}
+
 // `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
 // code here, or no workspace. `leaves`: of one view, at most. `prefill_blocks`: as split_blocks, of the prefill schedule.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
@@ -70,7 +85,8 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   s.blocks = items < most ? items : most;
   if (!s.one_tile_each || split_blocks < 1) return s;
   s.kernel = attention_kernel::split;
-  const std::int64_t limit = split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks;
+  const std::int64_t limit = attention_even_blocks(
+      split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks, items);
   s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;
   return s;
 }
