@@ -4,7 +4,7 @@
 // Times kv_append: qk-norm, RoPE and the write to pages of 16 tokens, bf16, head_dim 128. bi is the one kernel,
 // bi_digest makes each token's digest too, separate is qk_norm and rope of q and of k, then a plain append, and copy is
 // a device copy of the same number of bytes. The outputs of bi, bi_digest and separate must be equal bit by bit. Without
-// query heads q is left out.
+// query heads q is left out. And digest_kv, which reads the cache again.
 #include "bi/kv_cache.hpp"
 
 #include <benchmark/benchmark.h>
@@ -28,6 +28,7 @@
 #include "../common/program.hpp"
 #include "../common/timing.hpp"
 #include "bi/contract/trig.hpp"
+#include "bi/digest.hpp"
 #include "bi/rms_norm.hpp"
 #include "bi/schedule/flat.hpp"
 
@@ -51,9 +52,14 @@ constexpr std::array<const char*, 4> names = {"bi", "bi_digest", "separate", "co
 struct point {
   std::int64_t heads_q, heads_kv, tokens;
 };
-constexpr point points[] = {{32, 8, 1},    {32, 8, 16},    {32, 8, 64},   {32, 8, 256},  {32, 8, 2048},
-                            {32, 8, 8192}, {32, 8, 32768}, {0, 8, 64},    {0, 8, 8192},  {0, 8, 32768},
-                            {8, 1, 64},    {8, 1, 8192},   {64, 8, 8192}, {32, 32, 8192}};
+constexpr point points[] = {{32, 8, 1},     {32, 8, 16},  {32, 8, 64},   {32, 8, 256},  {32, 8, 2048}, {32, 8, 8192},
+                            {32, 8, 32768}, {0, 8, 64},   {0, 8, 2048},  {0, 8, 8192},  {0, 8, 32768}, {8, 1, 64},
+                            {8, 1, 2048},   {8, 1, 8192}, {8, 1, 32768}, {64, 8, 8192}, {32, 32, 8192}};
+
+struct run_point {
+  std::int64_t requests, tokens;  // a run of so many tokens each, 8 KV heads
+};
+constexpr run_point run_points[] = {{1, 256}, {1, 4096}, {1, 32768}, {64, 256}, {64, 1024}};
 
 struct result {
   double us = 0.0;
@@ -270,6 +276,42 @@ results measure(const point& p) {
   return r;
 }
 
+double run_bytes(const run_point& p) {
+  return static_cast<double>(p.requests * p.tokens * 2 * 8 * head_dim) * sizeof(bf16);
+}
+
+// Microseconds of digest_kv of a run for each request. Each launch has tokens of its own, in a cache that is larger than
+// the L2 cache by far.
+double measure_digest_kv(const run_point& p) {
+  const std::int64_t tokens = p.requests * p.tokens, launches = std::max<std::int64_t>(1, 65536 / tokens);
+  const std::int64_t elements = launches * tokens * 8 * head_dim, pages = launches * tokens / page_size;
+  const bench::owned_stream stream;
+  const buffer<bf16> k(elements), v(elements);
+  const buffer<std::int32_t> table(pages), count(p.requests);
+  const buffer<std::uint64_t> out(p.requests);
+  bench::fill_normal(k.get(), elements, 1, 1.0f, stream.get());
+  bench::fill_normal(v.get(), elements, 2, 1.0f, stream.get());
+  std::vector<std::int32_t> order(static_cast<std::size_t>(pages));
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int32_t>(i);
+  std::shuffle(order.begin(), order.end(), std::mt19937(4));
+  upload(table, order);
+  upload(count, std::vector<std::int32_t>(static_cast<std::size_t>(p.requests), static_cast<std::int32_t>(p.tokens)));
+  const auto launch = [&](std::int64_t turn) {
+    bi::digest_kv_args<bf16> a;
+    a.cache.k = k.get(), a.cache.v = v.get(), a.cache.num_pages = pages, a.cache.page_size = page_size;
+    a.cache.heads = 8, a.cache.head_dim = head_dim;
+    a.view = bi::page_table{table.get() + turn * tokens / page_size, p.tokens / page_size};
+    a.count = count.get(), a.requests = p.requests, a.out = out.get();
+    require(bi::digest_kv(a, stream.get()));
+  };
+  launch(0);
+  BENCH_REQUIRE(cudaDeviceSynchronize());
+  const bench::graph g(stream.get(), [&] {
+    for (std::int64_t turn = 0; turn < launches; ++turn) launch(turn);
+  });
+  return bench::median_us(stream.get(), {&g}, rounds)[0] / static_cast<double>(launches);
+}
+
 // Times of the one kernel in grids and blocks of other sizes.
 void sweep() {
   for (const point& p : {point{32, 8, 64}, point{32, 8, 8192}, point{0, 8, 8192}, point{8, 1, 8192}}) {
@@ -277,10 +319,10 @@ void sweep() {
     const calls all(p, stream);
     const std::int64_t launches = launches_of(p, all.copies());
     for (const bool with_digest : {false, true}) {
-      for (int threads = 64; threads <= 256; threads += 32) {
-        for (const std::int64_t resident : {512, 768, 1024, 2048, 8192}) {
+      for (int threads = 32; threads <= 256; threads += 32) {
+        for (const std::int64_t resident : {1024, 2048, 1 << 20}) {
           const std::int64_t blocks = std::min(p.tokens, 132 * (resident / threads));
-          if (blocks < 1 || (blocks == p.tokens && resident > 768 && p.tokens < 132)) continue;
+          if (blocks == p.tokens && resident < 1 << 20) continue;
           const bi::schedule::flat_schedule s = {threads, blocks};
           const bench::graph g(stream.get(), [&] {
             for (std::int64_t turn = 0; turn < launches; ++turn) {
@@ -334,7 +376,8 @@ constexpr const char* usage =
     "bench_kv_append [--sweep] [--commit TEXT] [options of Google Benchmark]\n"
     "Benchmarks are called kv_append/IMPLEMENTATION/HEADS_Q/HEADS_KV/TOKENS/iterations:1/manual_time.\n"
     "Implementations: bi, bi_digest, separate, copy. GB/s: of what the one kernel reads and writes. of_bi: the time\n"
-    "over bi's. --sweep times the one kernel under other schedules instead.\n";
+    "over bi's. --sweep times the one kernel under other schedules instead. Others are called\n"
+    "digest_kv/bi/HEADS_KV/REQUESTS/TOKENS, GB/s of what is read.\n";
 
 }  // namespace
 
@@ -355,6 +398,20 @@ int main(int argc, char** argv) {
         bench::add_benchmark(name, [&all, index, i](benchmark::State& state) { all.report(state, index, i); });
       }
     }
-    return bench::run_benchmarks([&] { return all.failed(); });
+    bool failed = false;
+    for (const run_point& p : run_points) {
+      const std::string name = "digest_kv/bi/8/" + std::to_string(p.requests) + "/" + std::to_string(p.tokens);
+      bench::add_benchmark(name, [p, &failed](benchmark::State& state) {
+        try {
+          const double us = measure_digest_kv(p);
+          for (auto _ : state) state.SetIterationTime(us * 1e-6);
+          state.counters["GB/s"] = run_bytes(p) / us * 1e-3;
+        } catch (const std::exception& e) {
+          failed = true;
+          state.SkipWithError(e.what());
+        }
+      });
+    }
+    return bench::run_benchmarks([&] { return failed || all.failed(); });
   });
 }

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "../common/data.cuh"
+#include "bi/digest.cuh"
 #include "bi/layer_norm.cuh"
 #include "bi/reduce.cuh"
 #include "bi/rms_norm.cuh"
@@ -20,6 +21,7 @@ BI_INSTANTIATE_REDUCE(bi::bf16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE(float, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE_COLUMNS(bi::bf16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE_COLUMNS(float, float, bi::contract::reduce_draft);
+BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_draft);
 
 namespace bench {
 template void fill_normal(bi::bf16*, std::int64_t, std::uint64_t, float, cudaStream_t);

@@ -104,6 +104,13 @@ __global__ __launch_bounds__(256) void free_kernel(row_op op, row_problem<T> p) 
     });
     sum = sum_of_block(sum, scratch);
     if (threadIdx.x == 0) p.result[blockIdx.x] = sum;
+  } else if (op == row_op::digest) {
+    std::uint32_t bits = 0;  // only reads
+    each_vector(x, p.cols, [&](std::int64_t, float(&v)[8]) {
+      for (int e = 0; e < 8; ++e) bits ^= bi::bits_of(v[e]);
+    });
+    bits = __reduce_xor_sync(0xffffffffu, bits);
+    if (threadIdx.x == 0) p.result[2 * blockIdx.x] = bi::float_of(bits);
   } else {
     // Each thread rescales as it goes.
     float m = -3e38f, l = 0.0f;

@@ -12,10 +12,10 @@
 // without a contract would have them, and CUB's reductions.
 namespace bench {
 
-enum class row_op { rms_norm, add_rms_norm, layer_norm, softmax, log_softmax, logsumexp, sum };
+enum class row_op { rms_norm, add_rms_norm, layer_norm, softmax, log_softmax, logsumexp, sum, digest };
 
 inline constexpr std::string_view row_op_names[] = {"rms_norm",    "add_rms_norm", "layer_norm", "softmax",
-                                                    "log_softmax", "logsumexp",    "reduce"};
+                                                    "log_softmax", "logsumexp",    "reduce",     "digest_rows"};
 
 template <class T>
 struct row_problem {
@@ -25,7 +25,7 @@ struct row_problem {
   const T* weight = nullptr;
   const T* bias = nullptr;
   T* out = nullptr;
-  float* result = nullptr;  // one a row
+  float* result = nullptr;  // one a row, or, for digests, two
 };
 
 // Defined in peers.cu, for bf16 and float.

@@ -20,6 +20,7 @@
 #include "../common/owned.hpp"
 #include "../common/program.hpp"
 #include "../common/timing.hpp"
+#include "bi/digest.hpp"
 #include "bi/layer_norm.hpp"
 #include "bi/reduce.hpp"
 #include "bi/rms_norm.hpp"
@@ -73,13 +74,20 @@ std::vector<point> points() {
     all.push_back({row_op::sum, false, 1, cols, (std::int64_t{1} << 27) / cols});
   all.push_back({row_op::sum, false, 64, 2048, 1024});
   all.push_back({row_op::sum, true, 1, 4096, 32768});
+  for (const std::int64_t cols : {4096, 151936}) {
+    for (const std::int64_t rows : {1, 16, 64, 256, 1024, 8192}) {
+      for (const bool bf16 : {true, false}) {
+        if (rows * cols <= std::int64_t{1} << 28) all.push_back({row_op::digest, bf16, rows, cols});
+      }
+    }
+  }
   return all;
 }
 
 std::vector<const char*> implementations(const point& p) {
   std::vector<const char*> names = {"bi"};
   if (p.inner > 0) return names;
-  if (p.op != row_op::logsumexp && p.op != row_op::sum) names.push_back("copy");
+  if (p.op < row_op::logsumexp) names.push_back("copy");
   if (p.rows <= 0x7fffffff) names.push_back("free");
   if (p.op == row_op::sum && !p.bf16) {
     names.push_back(p.rows == 1 ? "cub" : "cub_segmented");
@@ -108,6 +116,7 @@ double bytes_of(const point& p) {
       return 4 * matrix;
     case row_op::logsumexp:
     case row_op::sum:
+    case row_op::digest:
       return matrix + 4.0 * static_cast<double>(p.sums());
     default:
       return 2 * matrix;
@@ -137,6 +146,11 @@ void launch_bi(row_op op, const bench::row_problem<T>& p, std::int64_t inner, bi
     bi::reduce_args<T, float> a;
     a.x = p.x, a.rows = p.rows, a.cols = p.cols, a.out = p.result;
     require(bi::reduce(a, bi::reduction::sum, ws, stream));
+  } else if (op == row_op::digest) {
+    bi::digest_rows_args a;
+    a.data = p.x, a.rows = p.rows, a.row_bytes = p.cols * static_cast<std::int64_t>(sizeof(T));
+    a.out = reinterpret_cast<std::uint64_t*>(p.result);
+    require(bi::digest_rows(a, stream));
   } else if (op == row_op::logsumexp) {
     bi::logsumexp_args<T> a;
     a.x = p.x, a.rows = p.rows, a.cols = p.cols, a.out = p.result;
@@ -165,7 +179,7 @@ times measure(const point& p) {
   const bool norm = p.op <= row_op::layer_norm, writes = p.op <= row_op::log_softmax;
   const buffer<T> x(sets * padded), residual(p.op == row_op::add_rms_norm ? sets * padded : 1);
   const buffer<T> out(writes ? sets * padded : 1), weight(norm ? sets * weights : 1), bias(norm ? sets * weights : 1);
-  const buffer<float> result(p.sums());
+  const buffer<float> result(2 * p.sums());
   constexpr std::int64_t flush_bytes = 200000000;
   const buffer<unsigned char> flush(flush_bytes);
   bench::fill_normal(x.get(), sets * padded, 1, p.op > row_op::layer_norm ? 3.0f : 1.0f, stream.get());
@@ -284,7 +298,7 @@ constexpr const char* usage =
     "Benchmarks are called OPERATION/IMPLEMENTATION/TYPE/ROWSxCOLUMNS/iterations:1/manual_time, a sum of one row\n"
     "reduce/IMPLEMENTATION/TYPE/ELEMENTS, one over the middle of three dimensions .../OUTERxCOLUMNSxINNER.\n"
     "Implementations: bi, copy (the same bytes), free (a thread block a row, any\n"
-    "order), cub, cub_run_to_run, cub_gpu_to_gpu, cub_segmented. GB/s: read once and written once.\n";
+    "order; of digest_rows only a read), cub, cub_run_to_run, cub_gpu_to_gpu, cub_segmented. GB/s: read once and written once.\n";
 
 }  // namespace
 

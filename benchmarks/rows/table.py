@@ -22,6 +22,7 @@ TITLES = {
     "log_softmax": "log_softmax",
     "logsumexp": "logsumexp",
     "reduce": "reduce: sums",
+    "digest_rows": "digest_rows, beside a read by a thread block a row",
 }
 PEERS = {
     "copy": "copy",
@@ -55,6 +56,8 @@ def shown(operation, shape):
     if operation == "reduce" or len(sizes) != 2:
         return True
     rows, cols = sizes
+    if operation == "digest_rows":
+        return True
     if operation.endswith("norm"):
         return rows not in (16, 256, 1024) and cols not in (2048, 5120)
     return cols in (32000, 151936)

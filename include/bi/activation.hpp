@@ -9,54 +9,59 @@
 #include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
-BI_NAMESPACE_BEGIN
+// Elementwise operations: every element is computed alone, by the same code in every lane. And rows of a table.
+//
+// Contract: contract::activation_draft (bi/contract/activation.hpp); embedding copies bits and has none. T is bf16, fp16 or
+// float. No workspace, no alignment beyond that of the elements: rows at multiples of 16 bytes are faster. Nothing is
+// written when the returned status is not ok. If a size is 0 nothing is read or written and pointers may be null; sizes
+// and strides must be valid all the same. On the GPU see bi/activation.cuh, on the CPU bi/reference/activation.hpp.
 
-// Elementwise operations: every element is computed alone, by the same code in every lane. T is bf16, fp16 or float.
-// No workspace. Contract: contract::activation_draft (bi/contract/activation.hpp).
+BI_NAMESPACE_BEGIN
 
 // out[r, j] = f(gate[r, j]) * up[r, j], rounded once; f is that of the call: silu_mul, gelu_mul or gelu_tanh_mul.
 // Gate and up are separate arrays, halves of one array (up = gate + cols), or interleaved columns (up = gate + 1,
 // column_step = 2), and may overlap each other.
 // Allowed aliases: out == gate or out == up when column_step is 1 and the strides are equal. Rows of out may lie
-// between rows of the other operand, as when out is the gate half of one array.
+// between rows of the other operand, as when out is the gate half of one array. Apart from these out must overlap nothing.
 template <class T>
 struct BI_TYPE gate_mul_args {
-  const T* gate = nullptr;
-  std::int64_t gate_stride = 0;  // elements between rows, 0: cols * column_step
-  const T* up = nullptr;
-  std::int64_t up_stride = 0;    // 0: cols * column_step
-  std::int64_t column_step = 1;  // elements between columns of gate and up
+  const T* gate = nullptr;       // [rows, cols], columns column_step apart
+  std::int64_t gate_stride = 0;  // elements from row to row, at least a row's width; 0: cols * column_step
+  const T* up = nullptr;         // as gate
+  std::int64_t up_stride = 0;
+  std::int64_t column_step = 1;  // elements from column to column of gate and up, at least 1
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   T* out = nullptr;             // [rows, cols]
-  std::int64_t out_stride = 0;  // 0: cols
+  std::int64_t out_stride = 0;  // elements from row to row, at least cols; 0: cols
 };
 
-// out[r, j] = x[r, j] + y[r, j], rounded once. Allowed aliases: out == x, out == y with the same stride.
+// out[r, j] = x[r, j] + y[r, j], rounded once. Allowed aliases: out == x, out == y with the same stride; apart from these out
+// must overlap nothing. x and y may overlap.
 template <class T>
 struct BI_TYPE add_args {
   const T* x = nullptr;       // [rows, cols]
-  std::int64_t x_stride = 0;  // elements between rows, 0: cols
-  const T* y = nullptr;
-  std::int64_t y_stride = 0;
+  std::int64_t x_stride = 0;  // elements from row to row, at least cols; 0: cols
+  const T* y = nullptr;       // [rows, cols]
+  std::int64_t y_stride = 0;  // as x_stride
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  T* out = nullptr;
-  std::int64_t out_stride = 0;
+  T* out = nullptr;             // [rows, cols]
+  std::int64_t out_stride = 0;  // as x_stride
 };
 
 // out[r] = table[id[r]], bit by bit. id[r] < 0 marks padding: row r is not written. An id of table_rows or more is the
-// caller's mistake: the reference refuses the call, kernels take it for padding. No aliases.
+// caller's mistake: the reference refuses the call, kernels take it for padding. out must overlap nothing.
 template <class T>
 struct BI_TYPE embedding_args {
   const T* table = nullptr;       // [table_rows, cols]
-  std::int64_t table_stride = 0;  // elements between rows, 0: cols
+  std::int64_t table_stride = 0;  // elements from row to row, at least cols; 0: cols
   std::int64_t table_rows = 0;
   const std::int32_t* id = nullptr;  // [rows]
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  T* out = nullptr;  // [rows, cols]
-  std::int64_t out_stride = 0;
+  T* out = nullptr;             // [rows, cols]
+  std::int64_t out_stride = 0;  // as table_stride
 };
 
 namespace activation_detail {
@@ -72,6 +77,7 @@ inline bool rows_interleave(const void* a, std::int64_t a_bytes, const void* b, 
 }
 }  // namespace activation_detail
 
+// What every entry point asks first. Looks at the arguments, never at what they point to.
 template <class T>
 status check(const gate_mul_args<T>& a, const char* operation = "silu_mul") {
   checker c(operation);

@@ -20,31 +20,42 @@ BI_NAMESPACE_BEGIN
 
 namespace launch_detail {
 
-// A thread block a digest.
-inline launch_shape digest_shape(const schedule::block_schedule& s) {
+// Kernel<Contract> over `count` digests, after a launch that clears them where thread blocks share one.
+template <class Contract, class Params>
+status launch_digest(const char* operation, void (*kernel)(Params), const Params& p, std::int64_t count,
+                     const schedule::digest_schedule& s, cuda_stream stream) {
   launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.programmatic = s.programmatic;
+  if (s.parts > 1) {
+    shape.block.x = 256;
+    shape.grid.x = static_cast<unsigned>((count + 255) / 256);
+    const kernel::digest_clear_params clear = {p.out, count};
+    const status st = launch(operation, kernel::digest_clear_kernel<Contract>, shape, clear, stream);
+    if (!st) return st;
+  }
   shape.block.x = static_cast<unsigned>(kernel::digest_threads);
-  return shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  return launch(operation, kernel, shape, p, stream);
 }
 
 // With a given schedule each; the arguments have passed check() and leave something to do.
 template <class Contract>
-status launch_digest_rows(const digest_rows_args& a, const schedule::block_schedule& s, cuda_stream stream) {
+status launch_digest_rows(const digest_rows_args& a, const schedule::digest_schedule& s, cuda_stream stream) {
   kernel::digest_rows_params p = {};
   p.data = static_cast<const unsigned char*>(a.data);
   p.row_stride = a.row_stride_bytes == 0 ? a.row_bytes : a.row_stride_bytes;
   p.rows = a.rows;
   p.row_bytes = a.row_bytes;
   p.out = a.out;
+  p.parts = s.parts;
   const std::uintptr_t starts = reinterpret_cast<std::uintptr_t>(a.data) | static_cast<std::uintptr_t>(p.row_stride);
   p.granule = 16;
   while (starts % static_cast<unsigned>(p.granule) != 0) p.granule /= 2;
-  return launch("digest_rows", kernel::digest_rows_kernel<Contract>, digest_shape(s), p, stream);
+  return launch_digest<Contract>("digest_rows", kernel::digest_rows_kernel<Contract>, p, a.rows, s, stream);
 }
 
 template <class Contract, class T>
-status launch_digest_kv(const digest_kv_args<T>& a, const schedule::block_schedule& s, cuda_stream stream) {
+status launch_digest_kv(const digest_kv_args<T>& a, const schedule::digest_schedule& s, cuda_stream stream) {
   const cache_strides k = k_strides(a.cache), v = v_strides(a.cache);
   kernel::digest_kv_params<T> p = {};
   p.k = a.cache.k;
@@ -62,6 +73,7 @@ status launch_digest_kv(const digest_kv_args<T>& a, const schedule::block_schedu
   p.count = a.count;
   p.requests = a.requests;
   p.out = a.out;
+  p.parts = s.parts;
   p.aligned = a.cache.head_dim * static_cast<int>(sizeof(T)) % 16 == 0;
   for (const std::int64_t stride : {k.page, k.token, k.head}) {
     p.aligned = p.aligned && device::vector_aligned(p.k, stride);
@@ -69,23 +81,32 @@ status launch_digest_kv(const digest_kv_args<T>& a, const schedule::block_schedu
   for (const std::int64_t stride : {v.page, v.token, v.head}) {
     p.aligned = p.aligned && device::vector_aligned(p.v, stride);
   }
-  return launch("digest_kv", kernel::digest_kv_kernel<Contract, T>, digest_shape(s), p, stream);
+  return launch_digest<Contract>("digest_kv", kernel::digest_kv_kernel<Contract, T>, p, a.requests, s, stream);
 }
 
 }  // namespace launch_detail
 
 template <class Contract>
 status digest_rows(const digest_rows_args& a, cuda_stream stream) {
-  const status st = check(a);
+  status st = check(a);
   if (!st || a.rows == 0) return st;
-  return launch_detail::launch_digest_rows<Contract>(a, schedule::pick_block_schedule(a.rows), stream);
+  bool hopper = false;
+  st = find_hopper_code("digest_rows", kernel::digest_rows_kernel<Contract>, hopper);
+  if (!st) return st;
+  return launch_detail::launch_digest_rows<Contract>(a, schedule::pick_digest_schedule(a.rows, a.row_bytes, hopper),
+                                                     stream);
 }
 
 template <class T, class Contract>
 status digest_kv(const digest_kv_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
+  status st = check(a);
   if (!st || a.requests == 0) return st;
-  return launch_detail::launch_digest_kv<Contract>(a, schedule::pick_block_schedule(a.requests), stream);
+  bool hopper = false;
+  st = find_hopper_code("digest_kv", kernel::digest_kv_kernel<Contract, T>, hopper);
+  if (!st) return st;
+  const std::int64_t bytes = cache_bytes(a.cache, k_strides(a.cache));  // of V there are about as many
+  return launch_detail::launch_digest_kv<Contract>(a, schedule::pick_digest_schedule(a.requests, bytes, hopper),
+                                                   stream);
 }
 
 BI_NAMESPACE_END

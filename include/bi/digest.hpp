@@ -10,15 +10,19 @@
 #include "bi/kv_cache.hpp"
 #include "bi/status.hpp"
 
-BI_NAMESPACE_BEGIN
+// Digests of bytes, free of order, so that no launch shape can change them.
+//
+// Contract: contract::digest_draft (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host
+// keeps. No workspace, no alignment beyond that of the elements; outputs must overlap nothing. Nothing is written when the
+// returned status is not ok. If there is nothing to write nothing is read and pointers may be null. On the GPU see
+// bi/digest.cuh, on the CPU bi/reference/digest.hpp.
 
-// Digests of bytes, free of order, so that no launch shape can change them. No workspace. Contract:
-// contract::digest_draft (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host keeps.
+BI_NAMESPACE_BEGIN
 
 // out[r] = digest of the row_bytes bytes of row r. Any alignment.
 struct BI_TYPE digest_rows_args {
-  const void* data = nullptr;
-  std::int64_t row_stride_bytes = 0;  // 0: row_bytes
+  const void* data = nullptr;         // [rows, row_bytes]; may be null if row_bytes is 0
+  std::int64_t row_stride_bytes = 0;  // from row to row, at least row_bytes; 0: row_bytes
   std::int64_t rows = 0;
   std::int64_t row_bytes = 0;
   std::uint64_t* out = nullptr;  // [rows]
@@ -28,7 +32,7 @@ struct BI_TYPE digest_rows_args {
 // The bytes are taken in the order token, K then V, head, element, whatever the pages' layout; where the run lies in
 // its view, and in which slots, doesn't matter. count[i] <= 0: the empty run, digest 0, whose first[i] isn't read. The
 // view must hold first[i] + count[i] tokens: the reference refuses other calls, kernels leave out tokens whose page is
-// none of the cache's, so the digest is wrong.
+// none of the cache's, so the digest is wrong. T is bf16, fp16 or float.
 template <class T>
 struct BI_TYPE digest_kv_args {
   paged_cache<const T> cache{};
@@ -39,6 +43,7 @@ struct BI_TYPE digest_kv_args {
   std::uint64_t* out = nullptr;  // [requests]
 };
 
+// What every entry point asks first. Looks at the arguments, never at what they point to.
 inline status check(const digest_rows_args& a) {
   checker c("digest_rows");
   c.at_least("rows", a.rows, 0).at_least("row_bytes", a.row_bytes, 0);

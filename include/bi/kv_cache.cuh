@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bi/kernel/kv_append.cuh"
+#include "bi/kernel/kv_append_any.cuh"
 #include "bi/kv_cache.hpp"
 #include "bi/launch_flat.cuh"
 
@@ -19,23 +20,23 @@ namespace launch_detail {
 template <class T>
 kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
   const auto pages = [](T* data, const cache_strides& s) {
-    return kernel::kv_append_pages<T>{data, s.page, s.token, s.head};
+    return kernel::kv_append_heads<T>{data, s.page, s.token, s.head};
   };
   const cache_strides k = k_source_strides(a), v = v_source_strides(a), q = q_source_strides(a), o = q_out_strides(a);
   kernel::kv_append_params<T> p = {};
-  p.k = {a.k, k.token, k.head};
-  p.v = {a.v, v.token, v.head};
-  p.cache_k = pages(a.cache.k, k_strides(a.cache));
-  p.cache_v = pages(a.cache.v, v_strides(a.cache));
+  p.from[kernel::of_k] = {a.k, 0, k.token, k.head};
+  p.from[kernel::of_v] = {a.v, 0, v.token, v.head};
+  p.to[kernel::of_k] = pages(a.cache.k, k_strides(a.cache));
+  p.to[kernel::of_v] = pages(a.cache.v, v_strides(a.cache));
+  p.weight[kernel::of_k] = a.norm_weight;
   if (a.q != nullptr) {
-    p.q = {a.q, q.token, q.head};
-    p.q_out = {a.q_out, o.token, o.head};
-    p.q_weight = a.q_norm_weight;
+    p.from[kernel::of_q] = {a.q, 0, q.token, q.head};
+    p.to[kernel::of_q] = {a.q_out, 0, o.token, o.head};
+    p.weight[kernel::of_q] = a.q_norm_weight;
     p.heads_q = a.heads_q;
   }
   p.slot = a.slot;
   p.position = a.table.cos != nullptr ? a.position : nullptr;
-  p.k_weight = a.norm_weight;
   p.digest = a.digest;
   p.run_index = a.run_index;
   p.num_pages = a.cache.num_pages;
@@ -47,12 +48,14 @@ kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
   p.norm_eps = a.norm_eps;
   using device::vector_aligned;
   const auto heads_aligned = [](const auto& x) {
-    return vector_aligned(x.data, x.token_stride) && vector_aligned(x.data, x.head_stride);
+    return vector_aligned(x.data, x.page_stride) && vector_aligned(x.data, x.token_stride) &&
+           vector_aligned(x.data, x.head_stride);
   };
-  const auto pages_aligned = [&](const auto& x) { return heads_aligned(x) && vector_aligned(x.data, x.page_stride); };
-  p.aligned = heads_aligned(p.k) && heads_aligned(p.v) && heads_aligned(p.q) && heads_aligned(p.q_out) &&
-              pages_aligned(p.cache_k) && pages_aligned(p.cache_v) && vector_aligned(p.k_weight, 0) &&
-              vector_aligned(p.q_weight, 0);
+  p.aligned = true;
+  for (int kind = 0; kind < 3; ++kind) {
+    p.aligned =
+        p.aligned && heads_aligned(p.from[kind]) && heads_aligned(p.to[kind]) && vector_aligned(p.weight[kind], 0);
+  }
   return p;
 }
 
@@ -61,6 +64,7 @@ template <class T>
 int kv_append_lanes(const kernel::kv_append_params<T>& p) {
   constexpr int each = 2 * device::vector_size;  // elements of a lane
   if (!p.aligned || p.head_dim % each != 0 || p.head_dim > 32 * each || p.rope.rotary_dim % each != 0) return 0;
+  if (p.rope.rotary_dim > 0 && !p.rope.aligned) return 0;
   if (p.heads_q > 1 << 20 || p.heads > 1 << 20) return 0;
   int lanes = 1;
   while (lanes * each < p.head_dim) lanes *= 2;
@@ -73,7 +77,12 @@ status launch_kv_append(const kv_append_args<T>& a, const schedule::flat_schedul
   kernel::kv_append_params<T> p = make_kv_append_params(a);
   p.lanes = kv_append_lanes(p);
   if (p.lanes == 0) return launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, s, stream);
-  return launch_flat("kv_append", kernel::kv_append_lanes_kernel<Norm, Rope, T>, p, s, stream);
+  const bool one = s.blocks >= p.tokens, digest = p.digest != nullptr;
+  const auto kernel = digest ? one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, true, true>
+                                   : kernel::kv_append_lanes_kernel<Norm, Rope, T, true, false>
+                      : one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, false, true>
+                             : kernel::kv_append_lanes_kernel<Norm, Rope, T, false, false>;
+  return launch_flat("kv_append", kernel, p, s, stream);
 }
 
 }  // namespace launch_detail

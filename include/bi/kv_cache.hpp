@@ -114,7 +114,7 @@ struct BI_TYPE kv_view {
 // the cache, be no other token's, position[t] must lie in the table and run_index[t] be at least 0: the reference
 // refuses other calls; kernels take a slot or position that is out of range for padding, and of tokens that share a
 // slot any may win. Outputs must overlap nothing else, nor each other. No alignment beyond that of the elements is
-// required; heads that start at multiples of 16 bytes, of whole 16 elements up to 512, run faster.
+// required; heads that start at multiples of 16 bytes, of whole 16 elements up to 512, run faster if the table does, too.
 template <class T>
 struct BI_TYPE kv_append_args {
   paged_cache<T> cache{};

@@ -15,6 +15,7 @@
 //   BI_INSTANTIATE_REDUCE(bi::bf16, float, bi::contract::reduce_draft);
 //   BI_INSTANTIATE_REDUCE_COLUMNS(bi::bf16, float, bi::contract::reduce_draft);
 //   BI_INSTANTIATE_ARG_REDUCE(bi::bf16, bi::contract::reduce_draft);  // argmax and argmin
+//   BI_INSTANTIATE_ARG_REDUCE_COLUMNS(bi::bf16, bi::contract::reduce_draft);
 
 #define BI_INSTANTIATE_REDUCE(T, Out, Contract)                                                            \
   template ::bi::status(::bi::reduce<T, Out, Contract>)(const ::bi::reduce_args<T, Out>&, ::bi::reduction, \
@@ -31,6 +32,10 @@
                                                    ::bi::cuda_stream);                                  \
   template ::bi::status(::bi::argmax<T, Contract>)(const ::bi::arg_reduce_args<T>&, ::bi::cuda_stream); \
   template ::bi::status(::bi::argmin<T, Contract>)(const ::bi::arg_reduce_args<T>&, ::bi::cuda_stream)
+#define BI_INSTANTIATE_ARG_REDUCE_COLUMNS(T, Contract)                                              \
+  template ::bi::status(::bi::argmax_columns<T, Contract>)(const ::bi::arg_reduce_columns_args<T>&, \
+                                                           ::bi::cuda_stream);                      \
+  template ::bi::status(::bi::argmin_columns<T, Contract>)(const ::bi::arg_reduce_columns_args<T>&, ::bi::cuda_stream)
 
 BI_NAMESPACE_BEGIN
 
@@ -125,6 +130,24 @@ status launch_reduce_columns(const reduce_columns_args<T, Out>& a, reduction op,
 }
 
 template <class Step, class T>
+status launch_arg_columns(const char* operation, const arg_reduce_columns_args<T>& a, const schedule::block_schedule& s,
+                          cuda_stream stream) {
+  const std::int64_t items = a.outer * kernel::column_tiles(a.inner);
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks < items ? s.blocks : items);
+  shape.block.x = 256;
+  const kernel::arg_columns_params<T> p = {a.x,     a.index, a.x_stride == 0 ? a.inner : a.x_stride,
+                                           a.outer, a.cols,  a.inner};
+  return launch(operation, kernel::arg_columns_kernel<Step, T>, shape, p, stream);
+}
+template <class Step, class T>
+status arg_columns(const char* operation, const arg_reduce_columns_args<T>& a, cuda_stream stream) {
+  const status st = check(a, operation);
+  if (!st || a.outer == 0 || a.inner == 0) return st;
+  return launch_arg_columns<Step>(operation, a, {schedule::max_held_row_blocks}, stream);
+}
+
+template <class Step, class T>
 status launch_arg_reduce(const char* operation, const arg_reduce_args<T>& a, const schedule::row_schedule& s,
                          workspace ws, cuda_stream stream) {
   auto p = row_params<kernel::arg_reduce_params<T>>(a);
@@ -213,6 +236,15 @@ status argmax(const arg_reduce_args<T>& a, cuda_stream stream) {
 template <class T, class Contract>
 status argmin(const arg_reduce_args<T>& a, cuda_stream stream) {
   return launch_detail::arg_reduce<contract::arg_min_step>("argmin", a, {}, stream);
+}
+
+template <class T, class Contract>
+status argmax_columns(const arg_reduce_columns_args<T>& a, cuda_stream stream) {
+  return launch_detail::arg_columns<contract::arg_max_step>("argmax_columns", a, stream);
+}
+template <class T, class Contract>
+status argmin_columns(const arg_reduce_columns_args<T>& a, cuda_stream stream) {
+  return launch_detail::arg_columns<contract::arg_min_step>("argmin_columns", a, stream);
 }
 
 BI_NAMESPACE_END

@@ -10,8 +10,8 @@
 #include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
-// Sum, mean, max, min, argmax and argmin of each row of a matrix; sum, mean, max and min over any other dimensions that
-// are next to each other.
+// Sum, mean, max, min, argmax and argmin of each row of a matrix, and over any other dimensions that are next to each
+// other.
 //
 // Contract: contract::reduce_draft (bi/contract/reduce.hpp). The order of the additions is the row tree of
 // bi/contract/row_tree.hpp, a function of cols alone; everything is fp32 inside, rounded once to Out.
@@ -60,6 +60,17 @@ struct BI_TYPE arg_reduce_args {
   std::int64_t* index = nullptr;  // [rows], contiguous; must not overlap x
 };
 
+// index[o, i] = as above, of x[o, 0 .. cols, i]; dimensions as in reduce_columns_args. No workspace.
+template <class T>
+struct BI_TYPE arg_reduce_columns_args {
+  const T* x = nullptr;  // [outer, cols, inner]
+  std::int64_t x_stride = 0;
+  std::int64_t outer = 1;
+  std::int64_t cols = 0;  // at least 1 unless outer or inner = 0
+  std::int64_t inner = 0;
+  std::int64_t* index = nullptr;  // [outer, inner], contiguous; must not overlap x
+};
+
 // What every entry point asks first. Looks at the arguments, never at what they point to.
 template <class T, class Out>
 status check(const reduce_args<T, Out>& a, reduction op) {
@@ -76,23 +87,40 @@ status check(const reduce_args<T, Out>& a, reduction op) {
   return c.result();
 }
 
+namespace reduce_detail {
+
+// Of both operations over columns: what is left to ask once the sizes have been found at least as large as they must be.
+template <class Args, class Out>
+status check_columns(checker& c, const Args& a, const char* out_name, const Out* out) {
+  c.stride("x_stride", a.x_stride, a.inner, "inner", a.cols, sizeof(*a.x));
+  if (!c.ok()) return c.result();
+  // The same again for x as `outer` rows, and for the output.
+  const std::int64_t stride = a.x_stride == 0 ? a.inner : a.x_stride;
+  c.stride("outer", a.outer, 0, nullptr, a.cols * stride, sizeof(*a.x));
+  c.stride("outer", a.outer, 0, nullptr, a.inner, sizeof(Out));
+  if (!c.ok() || a.outer == 0 || a.inner == 0) return c.result();
+  if (a.cols > 0) c.pointer("x", a.x);
+  c.pointer(out_name, out);
+  c.disjoint(out_name, out, a.outer * a.inner * static_cast<std::int64_t>(sizeof(Out)), "x", a.x,
+             span_bytes(a.outer * a.cols, stride, a.inner, sizeof(*a.x)));
+  return c.result();
+}
+
+}  // namespace reduce_detail
+
 template <class T, class Out>
 status check(const reduce_columns_args<T, Out>& a, reduction op) {
   checker c("reduce_columns");
   c.at_least("outer", a.outer, 0).at_least("cols", a.cols, 0).at_least("inner", a.inner, 0);
   c.supported("reduction", static_cast<int>(op), op <= reduction::min, "sum, mean, max, min");
-  c.stride("x_stride", a.x_stride, a.inner, "inner", a.cols, sizeof(T));
-  if (!c.ok()) return c.result();
-  // The same again for x as `outer` rows, and for the output.
-  const std::int64_t stride = a.x_stride == 0 ? a.inner : a.x_stride;
-  c.stride("outer", a.outer, 0, nullptr, a.cols * stride, sizeof(T));
-  c.stride("outer", a.outer, 0, nullptr, a.inner, sizeof(Out));
-  if (!c.ok() || a.outer == 0 || a.inner == 0) return c.result();
-  if (a.cols > 0) c.pointer("x", a.x);
-  c.pointer("out", a.out);
-  c.disjoint("out", a.out, a.outer * a.inner * static_cast<std::int64_t>(sizeof(Out)), "x", a.x,
-             span_bytes(a.outer * a.cols, stride, a.inner, sizeof(T)));
-  return c.result();
+  return reduce_detail::check_columns(c, a, "out", a.out);
+}
+template <class T>
+status check(const arg_reduce_columns_args<T>& a, const char* operation = "argmax_columns") {
+  checker c(operation);
+  c.at_least("outer", a.outer, 0).at_least("inner", a.inner, 0);
+  c.at_least("cols", a.cols, a.outer > 0 && a.inner > 0 ? 1 : 0);
+  return reduce_detail::check_columns(c, a, "index", a.index);
 }
 
 template <class T>
@@ -144,6 +172,10 @@ template <class T, class Contract = contract::reduce_draft>
 status argmin(const arg_reduce_args<T>& args, workspace ws, cuda_stream stream);
 
 // Without a workspace.
+template <class T, class Contract = contract::reduce_draft>
+status argmax_columns(const arg_reduce_columns_args<T>& args, cuda_stream stream);
+template <class T, class Contract = contract::reduce_draft>
+status argmin_columns(const arg_reduce_columns_args<T>& args, cuda_stream stream);
 template <class T, class Out = float, class Contract = contract::reduce_draft>
 status reduce(const reduce_args<T, Out>& args, reduction op, cuda_stream stream);
 template <class T, class Contract = contract::reduce_draft>

@@ -9,37 +9,44 @@
 #include "bi/dtype.hpp"
 #include "bi/status.hpp"
 
+// Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the heads of q and k.
+//
+// Contract: contract::rope_draft (bi/contract/rope.hpp). T is bf16, fp16 or float. No workspace, no alignment beyond that of
+// the elements. Nothing is written when the returned status is not ok. If a size is 0 nothing is read or written and
+// pointers may be null; sizes and strides must be valid all the same. On the GPU see bi/rope.cuh, on the CPU
+// bi/reference/rope.hpp.
+
 BI_NAMESPACE_BEGIN
 
 // cos and sin per position, fp32, made by bi::make_rope_table (bi/contract/trig.hpp) or by the caller. libm's sin and
 // cos differ between systems, so tables are data: same table, same bits.
 struct BI_TYPE rope_table {
-  const float* cos = nullptr;  // [positions, rotary_dim / 2], contiguous
-  const float* sin = nullptr;
+  const float* cos = nullptr;   // [positions, rotary_dim / 2], contiguous
+  const float* sin = nullptr;   // as cos
   std::int64_t positions = 0;   // rows of the table
   std::int64_t rotary_dim = 0;  // even, at most head_dim; elements past it are copied bit by bit
   rope_style style = rope_style::half;
 };
 
-// Rotates each head of x by its token's position. Contract: contract::rope_draft (bi/contract/rope.hpp).
-// T is bf16, fp16 or float. No workspace. position[t] < 0 marks padding: token t is neither read nor written. A
+// Rotates each head of x by its token's position. position[t] < 0 marks padding: token t is neither read nor written. A
 // position of table.positions or more is the caller's mistake: the reference refuses the call, kernels take it for
-// padding. Allowed alias: out == x with the same strides.
+// padding. Allowed alias: out == x with the same strides; apart from that out must overlap nothing.
 template <class T>
 struct BI_TYPE rope_args {
   const T* x = nullptr;                    // [tokens, heads, head_dim]
-  std::int64_t x_token_stride = 0;         // elements, 0: heads * x_head_stride
-  std::int64_t x_head_stride = 0;          // elements, 0: head_dim
+  std::int64_t x_token_stride = 0;         // elements, not less than a token's heads take; 0: heads * x_head_stride
+  std::int64_t x_head_stride = 0;          // elements, at least head_dim; 0: head_dim
   const std::int32_t* position = nullptr;  // [tokens]
   rope_table table{};
   std::int64_t tokens = 0;
   std::int64_t heads = 0;
   std::int64_t head_dim = 0;
-  T* out = nullptr;
-  std::int64_t out_token_stride = 0;  // 0: heads * out_head_stride
-  std::int64_t out_head_stride = 0;   // 0: head_dim
+  T* out = nullptr;                   // [tokens, heads, head_dim]
+  std::int64_t out_token_stride = 0;  // as x_token_stride
+  std::int64_t out_head_stride = 0;   // as x_head_stride
 };
 
+// Of every operation that takes a table.
 inline checker& check_rope_table(checker& c, const rope_table& t, std::int64_t head_dim) {
   constexpr std::int64_t bytes = sizeof(float);
   c.at_least("table.rotary_dim", t.rotary_dim, 0).at_most("table.rotary_dim", t.rotary_dim, head_dim, "head_dim");
@@ -51,6 +58,7 @@ inline checker& check_rope_table(checker& c, const rope_table& t, std::int64_t h
   return c;
 }
 
+// What every entry point asks first. Looks at the arguments, never at what they point to.
 template <class T>
 status check(const rope_args<T>& a) {
   checker c("rope");

@@ -13,6 +13,11 @@
 // integers and sets: no order and no launch shape can change them, so a branch, a merged view, a request that was
 // preempted and one that was not have the counts of the tokens that they see. All operations leave token ids outside
 // the vocabulary out, -1 for instance, which sample() gives a row without a candidate.
+//
+// Contract: contract::logits_edit_draft (bi/contract/logits_edit.hpp). No workspace, no alignment beyond that of the elements.
+// The counts' three arrays must overlap neither one another nor what a call reads. Nothing is written when the returned
+// status is not ok. A slot past the counts is the caller's mistake: the reference refuses the call, kernels take it for
+// padding. On the GPU see bi/token_counts.cuh, on the CPU bi/reference/token_counts.hpp.
 
 BI_NAMESPACE_BEGIN
 
@@ -22,8 +27,8 @@ struct BI_TYPE token_counts {
   std::int32_t* count = nullptr;    // [slots, vocab] how often a token was put out
   std::uint32_t* output = nullptr;  // [slots, ceil(vocab / 32)] tokens that may have been; nobody reads others' counts
   std::uint32_t* prompt = nullptr;  // as output, of the prompt; null: prompts don't count
-  std::int64_t count_stride = 0;    // elements between slots, 0: vocab
-  std::int64_t bits_stride = 0;     // words between slots, 0: ceil(vocab / 32)
+  std::int64_t count_stride = 0;    // elements from slot to slot, at least vocab; 0: vocab
+  std::int64_t bits_stride = 0;     // words from slot to slot, at least ceil(vocab / 32); 0: that
   std::int64_t slots = 0;
   std::int64_t vocab = 0;
 };

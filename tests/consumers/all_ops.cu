@@ -21,6 +21,7 @@ BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_draft);
 BI_INSTANTIATE_REDUCE(bf16, float, c::reduce_draft);
 BI_INSTANTIATE_REDUCE_COLUMNS(bf16, float, c::reduce_draft);
 BI_INSTANTIATE_ARG_REDUCE(float, c::reduce_draft);
+BI_INSTANTIATE_ARG_REDUCE_COLUMNS(float, c::reduce_draft);
 BI_INSTANTIATE_RMS_NORM(bf16, c::rms_norm_draft);
 BI_INSTANTIATE_LAYER_NORM(bf16, c::layer_norm_draft);
 BI_INSTANTIATE_SOFTMAX(float, float, c::softmax_draft);

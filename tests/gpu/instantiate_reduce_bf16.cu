@@ -4,3 +4,4 @@
 
 REDUCTIONS_OF(bi::bf16, float);
 FORCED_REDUCTIONS_OF(bi::bf16);
+FORCED_COLUMNS_OF(bi::bf16);

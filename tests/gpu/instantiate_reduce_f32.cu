@@ -4,3 +4,4 @@
 
 REDUCTIONS_OF(float, bi::fp16);
 FORCED_REDUCTIONS_OF(float);
+FORCED_COLUMNS_OF(float);

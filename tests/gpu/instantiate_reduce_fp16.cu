@@ -3,3 +3,4 @@
 #include "gpu/support/instantiate_reduce.cuh"
 
 REDUCTIONS_OF(bi::fp16, float);
+FORCED_COLUMNS_OF(bi::fp16);

@@ -29,7 +29,7 @@ BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_draft);
 namespace c = bi::contract;
 using bi::cuda_stream;
 using bi::status;
-using bi::schedule::block_schedule;
+using bi::schedule::digest_schedule;
 using bi::schedule::flat_schedule;
 using bi::schedule::sample_schedule;
 namespace launch = bi::launch_detail;
@@ -54,10 +54,10 @@ namespace launch = bi::launch_detail;
                                                          const sample_schedule&, cuda_stream);                        \
   template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const sample_schedule&,           \
                                                          const flat_schedule&, cuda_stream);                          \
-  template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const block_schedule&,      \
+  template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const digest_schedule&,      \
                                                             cuda_stream)
 
 FORCED_TOKENS_OF(bi::bf16);
 FORCED_TOKENS_OF(float);
-template status launch::launch_digest_rows<c::digest_draft>(const bi::digest_rows_args&, const block_schedule&,
+template status launch::launch_digest_rows<c::digest_draft>(const bi::digest_rows_args&, const digest_schedule&,
                                                             cuda_stream);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "gpu/support/forced_backend.hpp"
@@ -40,6 +41,8 @@ std::vector<columns_shape> shapes() {
           {2, 16385, 9, values::normal},
           {1, 100003, 5, values::cancelling},
           {300, 20, 7, values::hostile},
+          {2, 700, 64, values::ties},
+          {3, 129, 50, values::hostile, 5, 1},
           {3, 0, 35}};
 }
 
@@ -59,10 +62,33 @@ std::vector<Out> run_columns(Backend& b, const columns_shape& s) {
   return b.read(a.out);
 }
 
+template <class Op, class T, class Backend>
+std::vector<std::int64_t> run_arg_columns(Backend& b, const columns_shape& s) {
+  bi::arg_reduce_columns_args<T> a;
+  a.x_stride = s.inner + s.gap;
+  a.x = b.input(test::pool_vector<T>(s.offset + s.outer * s.cols * a.x_stride, s.kind,
+                                     static_cast<std::uint64_t>(s.cols * 7 + s.inner))) +
+        s.offset;
+  a.outer = s.outer;
+  a.cols = s.cols;
+  a.inner = s.inner;
+  a.index = b.template output<std::int64_t>(s.outer * s.inner);
+  b.run(Op{}, a);
+  return b.read(a.index);
+}
+
 template <class Op, class T>
 void force_columns(const test::manifest_operation& o) {
+  constexpr bool arg = std::is_same_v<Op, test::argmax_columns_op<>> || std::is_same_v<Op, test::argmin_columns_op<>>;
   for (const columns_shape& s : shapes()) {
-    const auto of_shape = [&](auto& b) { return run_columns<Op, T, float>(b, s); };
+    if (arg && s.cols == 0) continue;
+    const auto of_shape = [&](auto& b) {
+      if constexpr (arg) {
+        return run_arg_columns<Op, T>(b, s);
+      } else {
+        return run_columns<Op, T, float>(b, s);
+      }
+    };
     test::host_backend host;
     const std::string name = std::to_string(s.outer) + " x " + std::to_string(s.cols) + " x " + std::to_string(s.inner);
     const auto expected = of_shape(host);
@@ -79,11 +105,13 @@ void force_columns(const test::manifest_operation& o) {
 TEMPLATE_TEST_CASE("reduce_columns: every schedule gives the reference's bytes", "[gpu][reduce][schedule]", bf16,
                    bi::fp16, float) {
   const auto all = test::column_operations();
-  REQUIRE(all.size() == 4);
+  REQUIRE(all.size() == 6);
   force_columns<test::reduce_columns_op<reduction::sum>, TestType>(all[0]);
   force_columns<test::reduce_columns_op<reduction::mean>, TestType>(all[1]);
   force_columns<test::reduce_columns_op<reduction::max>, TestType>(all[2]);
   force_columns<test::reduce_columns_op<reduction::min>, TestType>(all[3]);
+  force_columns<test::argmax_columns_op<>, TestType>(all[4]);
+  force_columns<test::argmin_columns_op<>, TestType>(all[5]);
 }
 
 // Rows that lie side by side have the bits of rows one after the other, which reduce() reads; a sum in another order has
@@ -116,6 +144,38 @@ TEST_CASE("reduce_columns: the bits of reduce over the transpose", "[gpu][reduce
   const auto got = gpu.read(columns.out);
   REQUIRE(test::difference(got, gpu.read(rows.out)) == "");
   REQUIRE(test::difference(got, in_order) != "");
+}
+
+// The first NaN, the lowest of equals and -0 == +0, wherever they lie among the warps.
+TEST_CASE("argmax_columns and argmin_columns: ties, NaN and infinities", "[gpu][reduce]") {
+  constexpr std::int64_t cols = 203, inner = 40;
+  const auto at = [](std::int64_t k, std::int64_t i) { return static_cast<std::size_t>(k * inner + i); };
+  std::vector<float> x(cols * inner, 1.0f);
+  std::vector<std::int64_t> largest(inner, 0), smallest(inner, 0);
+  for (std::int64_t i = 0; i < inner; ++i) {
+    const std::int64_t k = i * 5 + 1;  // every warp has one
+    const auto u = static_cast<std::size_t>(i);
+    switch (i % 4) {
+      case 0:
+        x[at(k, i)] = x[at(k + 1, i)] = bi::nan_f32(), x[at(0, i)] = bi::inf_f32(), largest[u] = smallest[u] = k;
+        break;
+      case 1:
+        x[at(k, i)] = x[at(cols - 1, i)] = bi::inf_f32(), largest[u] = k;
+        break;
+      case 2:
+        x[at(k, i)] = x[at(cols - 1, i)] = bi::neg_inf_f32(), smallest[u] = k;
+        break;
+      default:
+        for (std::int64_t r = 0; r < cols; ++r) x[at(r, i)] = r % 2 == 0 ? -0.0f : 0.0f;
+    }
+  }
+  test::gpu_backend gpu;
+  bi::arg_reduce_columns_args<float> a;
+  a.x = gpu.input(x), a.cols = cols, a.inner = inner, a.index = gpu.output<std::int64_t>(inner);
+  gpu.run(test::argmax_columns_op<>{}, a);
+  CHECK(test::difference(gpu.read(a.index), largest) == "");
+  gpu.run(test::argmin_columns_op<>{}, a);
+  CHECK(test::difference(gpu.read(a.index), smallest) == "");
 }
 
 // A row keeps its bits whatever rows lie beside it.

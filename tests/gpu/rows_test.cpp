@@ -251,7 +251,7 @@ template <class Op, class T, class Out>
 void check_batches() {
   // For a warp a row, a thread block a row, one or the other by the number of rows, and a cluster a row.
   for (const std::int64_t cols : {72, 1160, 2048, 16392}) {
-    const std::int64_t largest = cols == 2048 ? 545 : 257;
+    const std::int64_t largest = cols == 2048 ? 545 : 300;
     const std::int64_t width = Op::output == writes::row ? 1 : cols;
     test::gpu_backend gpu;
     const auto values_of_x = mixed_rows<T>(2 * largest - 1, cols);

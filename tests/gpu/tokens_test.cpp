@@ -1013,8 +1013,8 @@ bool force_flat(const test::manifest_operation& o) {
          force_kv_append<rms_norm_hf_draft, T>(o) || force_kv_append<rms_norm_one_plus_draft, T>(o);
 }
 template <class T>
-bool force_block(const test::manifest_operation& o) {
-  const auto all = test::block_schedules();
+bool force_digest(const test::manifest_operation& o) {
+  const auto all = test::digest_schedules();
   if (o.operation == "digest_rows") {
     const test::bytes_case c{300, 1003, 2, 1};
     force(o, all, to_string(c), [&](auto& b) { return test::run_digest_rows(b, c); });
@@ -1045,9 +1045,9 @@ TEMPLATE_TEST_CASE("tokens: every schedule gives the reference's bytes", "[gpu][
     INFO(o.operation << "/" << o.contract);
     REQUIRE(force_flat<TestType>(o));
   }
-  for (const test::manifest_operation& o : test::block_operations()) {
+  for (const test::manifest_operation& o : test::digest_operations()) {
     INFO(o.operation << "/" << o.contract);
-    REQUIRE(force_block<TestType>(o));
+    REQUIRE(force_digest<TestType>(o));
   }
   for (const test::manifest_operation& o : test::sample_operations()) force_sample<TestType>(o);
 }

@@ -178,6 +178,75 @@ TEST_CASE("reduce_columns: each row as reduce has it", "[public][reduce]") {
   }
 }
 
+TEST_CASE("argmax_columns, argmin_columns: bad input", "[public][reduce]") {
+  using args = bi::arg_reduce_columns_args<bi::bf16>;
+  auto x = test::random_vector<bi::bf16>(128, test::values::normal, 1);
+  auto index = test::poisoned<std::int64_t>(16);
+  const auto untouched = index;
+  const args good = [&] {
+    args a;
+    a.x = x.data();
+    a.x_stride = 10;
+    a.outer = 2;
+    a.cols = 5;
+    a.inner = 6;
+    a.index = index.data();
+    return a;
+  }();
+  const bad_row<args> rows[] = {
+      {[](args& a) { a.outer = -1; }, {error::too_small, "outer", -1}},
+      {[](args& a) { a.cols = 0; }, {error::too_small, "cols", 0}},
+      {[](args& a) { a.inner = -2; }, {error::too_small, "inner", -2}},
+      {[](args& a) { a.x_stride = 5; }, {error::too_small, "x_stride", 5}},
+      {[](args& a) { a.outer = huge; }, {error::overflow, "outer", huge}},
+      {[](args& a) { a.x = nullptr; }, {error::null_pointer, "x", 0}},
+      {[](args& a) { a.index = nullptr; }, {error::null_pointer, "index", 0}},
+      {[](args& a) { a.index = byte_after(a.index); }, {error::misaligned, "index"}},
+      {[&](args& a) { a.index = reinterpret_cast<std::int64_t*>(x.data()); }, {error::overlap, "index", 0}},
+      // Nothing to do is no excuse for a size that is wrong.
+      {[](args& a) { a.inner = 0, a.cols = -1; }, {error::too_small, "cols", -1}},
+  };
+  for (const bad_row<args>& r : rows) {
+    args a = good;
+    r.spoil(a);
+    INFO("row " << (&r - rows));
+    const bi::status max = ref::argmax_columns(a), min = ref::argmin_columns(a);
+    REQUIRE(test::other_than(r.expected, max) == "");
+    REQUIRE(test::other_than(r.expected, min) == "");
+    REQUIRE(std::string(max.operation) == "argmax_columns");
+    REQUIRE(std::string(min.operation) == "argmin_columns");
+    REQUIRE(test::difference(index, untouched) == "");
+  }
+  REQUIRE(ref::argmax_columns(args{}));
+}
+
+TEST_CASE("argmax_columns, argmin_columns: each row as argmax and argmin have it", "[public][reduce]") {
+  for (const std::int64_t cols : {1, 9, 300}) {
+    constexpr std::int64_t outer = 3, inner = 5, stride = 7;
+    const auto x = test::random_vector<float>(outer * cols * stride + 1, test::values::ties, 4);
+    std::vector<std::int64_t> max(outer * inner), min(outer * inner);
+    bi::arg_reduce_columns_args<float> a;
+    a.x = x.data(), a.x_stride = stride, a.outer = outer, a.cols = cols, a.inner = inner;
+    a.index = max.data();
+    REQUIRE(ref::argmax_columns(a));
+    a.index = min.data();
+    REQUIRE(ref::argmin_columns(a));
+    for (std::int64_t r = 0; r < outer * inner; ++r) {
+      std::vector<float> row;
+      for (std::int64_t k = 0; k < cols; ++k) {
+        row.push_back(x[static_cast<std::size_t>((r / inner * cols + k) * stride + r % inner)]);
+      }
+      std::int64_t expected = -1;
+      bi::arg_reduce_args<float> b;
+      b.x = row.data(), b.rows = 1, b.cols = cols, b.index = &expected;
+      REQUIRE(ref::argmax(b));
+      REQUIRE(max[static_cast<std::size_t>(r)] == expected);
+      REQUIRE(ref::argmin(b));
+      REQUIRE(min[static_cast<std::size_t>(r)] == expected);
+    }
+  }
+}
+
 TEST_CASE("argmax, argmin: bad input", "[public][reduce]") {
   using args = bi::arg_reduce_args<float>;
   auto x = test::random_vector<float>(64, test::values::normal, 2);

@@ -27,7 +27,10 @@ TEST_CASE("manifest: every entry has a name of its own", "[schedule]") {
   using namespace test;
   check_names(manifest(row_operations(), row_schedules()));
   check_names(manifest(flat_operations(), flat_schedules()));
-  check_names(manifest(block_operations(), block_schedules()));
+  check_names(manifest(count_operations(), flat_schedules()));
+  check_names(manifest(edit_operations(), edit_schedules(true)));
+  check_names(manifest(digest_operations(), digest_schedules()));
+  check_names(manifest(column_operations(), block_schedules()));
   check_names(manifest(sample_operations(), sample_schedules()));
   check_names(manifest(attention_operations(), attention_schedules(128, 1)));
   const auto first = manifest(row_operations(), row_schedules())[0];
@@ -38,8 +41,16 @@ TEST_CASE("manifest: every entry has a name of its own", "[schedule]") {
 TEST_CASE("manifest: every schedule that is picked is forced too", "[schedule]") {
   using namespace bi::schedule;
   for (const std::int64_t rows : sizes) {
-    REQUIRE(test::covers(test::block_schedules(), pick_block_schedule(rows)));
+    for (const std::int64_t bytes : sizes) {
+      for (const bool hopper : {false, true}) {
+        REQUIRE(test::covers(test::digest_schedules(), pick_digest_schedule(rows, bytes, hopper)));
+      }
+    }
     for (const std::int64_t vocab : sizes) {
+      for (const bool in_place : {false, true}) {
+        const auto s = pick_logits_edit_schedule(rows, vocab, in_place);
+        REQUIRE(test::covers(test::edit_schedules(in_place), s));
+      }
       for (const bool clusters : {false, true}) {
         for (const int bytes : {2, 4}) {
           if (vocab > bi::contract::sample_max_vocab) continue;

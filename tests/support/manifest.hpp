@@ -9,13 +9,16 @@
 #include "bi/contract/activation.hpp"
 #include "bi/contract/attention.hpp"
 #include "bi/contract/digest.hpp"
+#include "bi/contract/logits_edit.hpp"
 #include "bi/contract/norm.hpp"
 #include "bi/contract/reduce.hpp"
 #include "bi/contract/rope.hpp"
 #include "bi/contract/sample.hpp"
 #include "bi/contract/softmax.hpp"
 #include "bi/schedule/attention.hpp"
+#include "bi/schedule/attention_shared.hpp"
 #include "bi/schedule/flat.hpp"
+#include "bi/schedule/logits_edit.hpp"
 #include "bi/schedule/rows.hpp"
 #include "bi/schedule/sample.hpp"
 
@@ -121,6 +124,14 @@ inline std::vector<manifest_operation> flat_operations() {
   }
   return all;
 }
+// Also of flat schedules.
+inline std::vector<manifest_operation> count_operations() {
+  std::vector<manifest_operation> all;
+  for (const char* operation : {"clear_counts", "count_tokens", "count_view"}) {
+    all.push_back({operation, bi::contract::logits_edit_draft::name});
+  }
+  return all;
+}
 inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
   std::vector<bi::schedule::flat_schedule> all;
   for (const std::int64_t blocks : grid_limits) {
@@ -129,24 +140,34 @@ inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
   return all;
 }
 
-// ---- rows, each a thread block's of the kernel's own size
+// ---- rows and runs, each shared by thread blocks of the kernel's own size
 
-inline std::vector<manifest_operation> block_operations() {
+inline std::vector<manifest_operation> digest_operations() {
   using namespace bi::contract;
   return {{"digest_rows", digest_draft::name}, {"digest_kv", digest_draft::name}};
 }
-inline std::vector<bi::schedule::block_schedule> block_schedules() {
-  std::vector<bi::schedule::block_schedule> all;
-  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+inline std::vector<bi::schedule::digest_schedule> digest_schedules() {
+  std::vector<bi::schedule::digest_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    for (int parts = 1; parts <= 256; parts *= 2) all.push_back({blocks, parts, blocks == 7 || blocks == 4224});
+  }
   return all;
 }
 
 // ---- reductions over another dimension than the last, 32 columns a thread block
 
+inline std::vector<bi::schedule::block_schedule> block_schedules() {
+  std::vector<bi::schedule::block_schedule> all;
+  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+  return all;
+}
 inline std::vector<manifest_operation> column_operations() {
   std::vector<manifest_operation> all;
   for (const char* reduction : {"sum", "mean", "max", "min"}) {
     all.push_back({std::string("reduce_columns ") + reduction, bi::contract::reduce_draft::name});
+  }
+  for (const char* operation : {"argmax_columns", "argmin_columns"}) {
+    all.push_back({operation, bi::contract::reduce_draft::name});
   }
   return all;
 }
@@ -163,6 +184,20 @@ inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
     for (int cluster = 1; cluster <= 8; ++cluster) {
       for (const bool hold : {false, true}) all.push_back({cluster, hold, blocks});
     }
+  }
+  return all;
+}
+
+// ---- rows, cut into spans
+
+inline std::vector<manifest_operation> edit_operations() {
+  return {{"logits_edit", bi::contract::logits_edit_draft::name}};
+}
+inline std::vector<bi::schedule::logits_edit_schedule> edit_schedules(bool in_place) {
+  std::vector<bi::schedule::logits_edit_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    all.push_back({1, blocks});
+    if (in_place) all.push_back({4, blocks});
   }
   return all;
 }
@@ -200,6 +235,13 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
       }
     }
   }
+  return all;
+}
+
+// Of requests that share leading tokens.
+inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
+  std::vector<bi::schedule::attention_shared_schedule> all;
+  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
   return all;
 }
 

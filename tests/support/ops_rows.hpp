@@ -147,6 +147,29 @@ struct reduce_columns_op {
 };
 
 template <class C = bi::contract::reduce_draft>
+struct argmax_columns_op {
+  template <class T>
+  static bi::status reference(const bi::arg_reduce_columns_args<T>& a) {
+    return bi::reference::argmax_columns<C>(a);
+  }
+  template <class T>
+  static bi::status gpu(const bi::arg_reduce_columns_args<T>& a, bi::workspace, bi::cuda_stream stream) {
+    return bi::argmax_columns<T, C>(a, stream);
+  }
+};
+template <class C = bi::contract::reduce_draft>
+struct argmin_columns_op {
+  template <class T>
+  static bi::status reference(const bi::arg_reduce_columns_args<T>& a) {
+    return bi::reference::argmin_columns<C>(a);
+  }
+  template <class T>
+  static bi::status gpu(const bi::arg_reduce_columns_args<T>& a, bi::workspace, bi::cuda_stream stream) {
+    return bi::argmin_columns<T, C>(a, stream);
+  }
+};
+
+template <class C = bi::contract::reduce_draft>
 struct argmax_op {
   using contract = C;
   static constexpr writes output = writes::row;

@@ -24,8 +24,8 @@
 // k16 steps ascending, P = cvt(p) to V's type and V = 0 at invisible indices; l[i] = fma(l[i], r.rescale, lane_sum(p)).
 //
 // A NaN or infinite score reaches the result through m: a weight's exponent is clamped to [-119, 9], so the weights may
-// hide it. m is a whole number as long as |t| < 2^22, so factors of l and o are powers of two and round nothing. At
-// |s c| >= 2^27 the bits are defined but say nothing: s c - m keeps the rounding error of t, which then reaches 8.
+// hide it. Rounding (119 - m) / 128 moves the exponents of a tile by up to |m| 2^-24, all alike. At |s c| >= 2^27 the bits
+// are defined but say nothing.
 
 BI_NAMESPACE_BEGIN
 namespace contract {
@@ -37,8 +37,8 @@ struct BI_TYPE attention_scale {
   float cap = 0;
 };
 
-// A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, to the
-// whole number next to the tile's, so most tiles rescale nothing and p stays below 2^9.
+// A leaf in progress, without o. m is a lagging maximum: it moves only when a tile exceeds it by more than 8, so most
+// tiles rescale nothing and p stays below 2^9.
 struct BI_TYPE attention_leaf {
   float m = neg_inf_f32();
   float l[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -89,7 +89,7 @@ struct BI_TYPE attention_order {
   // A NaN t makes m NaN, and it stays: no comparison with NaN holds. From m = -Inf every other t is taken.
   BI_HD static attention_advance advance(float m, float t) {
     const bool takes = greater(t, add_rn(m, 8.0f)) || is_nan(t);
-    const float next = takes ? sub_rn(add_rn(t, round_magic), round_magic) : m;
+    const float next = takes ? t : m;
     return {next, shift(next), takes ? exp2(sub_rn(m, base(next))) : 1.0f};
   }
   BI_HD static float base(float m) { return is_neg_inf(m) ? 0.0f : m; }

@@ -56,6 +56,16 @@ struct held_vector {
       }
     }
   }
+  BI_D void get(T (&x)[vector_size]) const {
+#pragma unroll
+    for (int e = 0; e < vector_size; ++e) {
+      if constexpr (sizeof(T) == 4) {
+        x[e] = float_of(word[e]);
+      } else {
+        x[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (16 * (e % 2)));
+      }
+    }
+  }
   BI_D void fill(T x) {
     const T all[vector_size] = {x, x, x, x, x, x, x, x};
     set(all);

@@ -18,6 +18,19 @@ struct integer_max {
   BI_HD std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return a < b ? b : a; }
 };
 
+// The sum modulo 2^64 over a warp, for all of its threads. Three parts of at most 22 bits, 32 of which add up in 32 bits
+// by one instruction: a butterfly takes 20, one after the other.
+BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) {
+#if BI_DEVICE_CODE
+  constexpr unsigned all = 0xffffffffu;
+  const auto part = [&](int shift, int bits) { return static_cast<unsigned>(v >> shift) & ((1u << bits) - 1); };
+  const std::uint64_t low = __reduce_add_sync(all, part(0, 22)), middle = __reduce_add_sync(all, part(22, 21));
+  return low + (middle << 22) + (static_cast<std::uint64_t>(__reduce_add_sync(all, part(43, 21))) << 43);
+#else
+  return v;
+#endif
+}
+
 template <int Threads>
 struct integer_scratch {
   std::uint64_t warp[Threads / 32];

@@ -105,5 +105,47 @@ BI_KERNEL __launch_bounds__(256) void reduce_columns_kernel(const reduce_columns
   }
 }
 
+template <class T>
+struct arg_columns_params {
+  const T* x;
+  std::int64_t* index;    // [outer, inner]
+  std::int64_t x_stride;  // from one element of a row to the next
+  std::int64_t outer, cols, inner;
+};
+
+// 32 neighbouring rows a thread block: warp w has elements w, w + 8, ... of each, a lane a row.
+template <class Step, class T>
+BI_KERNEL __launch_bounds__(256) void arg_columns_kernel(const arg_columns_params<T> p) {
+  constexpr int warps = 8, ahead = 8;  // loads under way
+  __shared__ contract::arg_value best_of[warps][columns_wide];
+  const int warp = static_cast<int>(threadIdx.x / 32), in_warp = static_cast<int>(threadIdx.x % 32);
+  const std::int64_t tiles = column_tiles(p.inner);
+  for (std::int64_t item = blockIdx.x; item < p.outer * tiles; item += gridDim.x) {
+    const device::flat_item at = device::split({0, tiles}, item);
+    const std::int64_t c = at.index * columns_wide + in_warp;
+    const T* x = p.x + at.row * p.cols * p.x_stride + c;
+    contract::arg_value best{0.0f, -1};
+    for (std::int64_t first = warp; c < p.inner && first < p.cols; first += ahead * warps) {
+      float v[ahead];
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (first + k * warps < p.cols) v[k] = to_f32(x[(first + k * warps) * p.x_stride]);
+      }
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        if (first + k * warps < p.cols) best = contract::better_arg<Step>(best, {v[k], first + k * warps});
+      }
+    }
+    best_of[warp][in_warp] = best;
+    __syncthreads();
+    if (warp == 0 && c < p.inner) {
+#pragma unroll
+      for (int w = 1; w < warps; ++w) best = contract::better_arg<Step>(best, best_of[w][in_warp]);
+      p.index[at.row * p.inner + c] = best.index;
+    }
+    __syncthreads();  // the next item's bests take their place
+  }
+}
+
 }  // namespace kernel
 BI_NAMESPACE_END

@@ -105,14 +105,20 @@ BI_KERNEL __launch_bounds__(Threads* RowsPerBlock) void rms_norm_held_kernel(con
     device::prefetch_shared_row(weight, cols * static_cast<std::int64_t>(sizeof(T)), static_cast<int>(threadIdx.x),
                                 Threads * RowsPerBlock);
   }
+  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x / static_cast<unsigned>(cluster)) * RowsPerBlock +
+                                 static_cast<int>(threadIdx.x) / Threads;
+  // The residual was not written by the kernel ahead, as a rule, so it too may be on its way. Not with thread blocks
+  // that begin after it has ended, nor where a warp's row is a small part of what goes on.
+  if (Threads > 32 && p.residual != nullptr && first_row < p.rows && blockIdx.x < 8 * 132) {
+    device::prefetch_shared_row(p.residual + first_row * p.residual_stride + rank * contract::row_block,
+                                cols * static_cast<std::int64_t>(sizeof(T)), thread, Threads);
+  }
   device::begin_dependent();
   sum.ready();
 
   const int at = thread * width;  // of the thread's first vector; the next is Threads * width further
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x / static_cast<unsigned>(cluster)) * RowsPerBlock;
-  std::int64_t row = static_cast<std::int64_t>(blockIdx.x / static_cast<unsigned>(cluster)) * RowsPerBlock +
-                     static_cast<int>(threadIdx.x) / Threads;
-  for (; row < p.rows; row += step) {
+  for (std::int64_t row = first_row; row < p.rows; row += step) {
     const device::flat_item item =
         p.inner == 1 ? device::flat_item{row, 0} : device::split(device::flat_items{0, p.inner}, row);
     const std::int64_t begin = at + rank * contract::row_block;

@@ -100,8 +100,35 @@ status arg_reduce(const arg_reduce_args<T>& a, const char* operation, int thread
   return {};
 }
 
+template <class Step, class T>
+status arg_columns(const arg_reduce_columns_args<T>& a, const char* operation, int threads) {
+  const status st = check(a, operation);
+  if (!st || a.outer == 0 || a.inner == 0) return st;
+  const std::int64_t stride = a.x_stride == 0 ? a.inner : a.x_stride;
+  const auto rows = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t first = r / a.inner * a.cols * stride + r % a.inner;
+      contract::arg_value best{0.0f, -1};
+      for (std::int64_t k = 0; k < a.cols; ++k) {
+        best = contract::better_arg<Step>(best, {to_f32(a.x[first + k * stride]), k});
+      }
+      a.index[r] = best.index;
+    }
+  };
+  parallel_for(a.outer * a.inner, threads, rows, grain(a.cols));
+  return {};
+}
+
 }  // namespace row_detail
 
+template <class Contract = contract::reduce_draft, class T>
+status argmax_columns(const arg_reduce_columns_args<T>& a, int threads = 0) {
+  return row_detail::arg_columns<contract::arg_max_step>(a, "argmax_columns", threads);
+}
+template <class Contract = contract::reduce_draft, class T>
+status argmin_columns(const arg_reduce_columns_args<T>& a, int threads = 0) {
+  return row_detail::arg_columns<contract::arg_min_step>(a, "argmin_columns", threads);
+}
 template <class Contract = contract::reduce_draft, class T>
 status argmax(const arg_reduce_args<T>& a, int threads = 0) {
   return row_detail::arg_reduce<contract::arg_max_step>(a, "argmax", threads);

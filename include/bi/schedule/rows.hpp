@@ -263,8 +263,31 @@ inline std::string to_string(const block_schedule& s) {
   return "block_schedule{blocks=" + std::to_string(s.blocks) + "}";
 }
 
-constexpr block_schedule pick_block_schedule(std::int64_t rows) {
-  return {rows < max_row_blocks ? rows : max_row_blocks};
+// Digests: a thread block each, or, where these would leave the GPU idle, several that add up.
+struct digest_schedule {
+  std::int64_t blocks = 0;    // thread blocks; digests, or parts of them, are dealt out round after round
+  int parts = 1;              // of a digest
+  bool programmatic = false;  // may start while the kernel before it ends; sm_90
+
+  friend constexpr bool operator==(const digest_schedule& a, const digest_schedule& b) {
+    return a.blocks == b.blocks && a.parts == b.parts && a.programmatic == b.programmatic;
+  }
+  friend constexpr bool operator!=(const digest_schedule& a, const digest_schedule& b) { return !(a == b); }
+};
+
+inline std::string to_string(const digest_schedule& s) {
+  return "digest_schedule{blocks=" + std::to_string(s.blocks) + ", parts=" + std::to_string(s.parts) +
+         (s.programmatic ? ", programmatic}" : "}");
+}
+
+// `bytes`: the most that a digest may be of. A part has a vector of 16 bytes for each thread, or more.
+constexpr digest_schedule pick_digest_schedule(std::int64_t digests, std::int64_t bytes, bool hopper) {
+  digest_schedule s;
+  while (digests * s.parts <= 132 && s.parts <= 128 && bytes / 8192 >= 2 * s.parts) s.parts *= 2;
+  const std::int64_t blocks = s.parts > 1 ? digests * s.parts : digests;
+  s.blocks = blocks < max_row_blocks ? blocks : max_row_blocks;
+  s.programmatic = hopper;
+  return s;
 }
 
 }  // namespace schedule

@@ -27,6 +27,8 @@ template <class Contract, class T, class Out>
 status launch_reduce_columns(const reduce_columns_args<T, Out>&, reduction, const schedule::block_schedule&, workspace,
                              cuda_stream);
 template <class Step, class T>
+status launch_arg_columns(const char*, const arg_reduce_columns_args<T>&, const schedule::block_schedule&, cuda_stream);
+template <class Step, class T>
 status launch_arg_reduce(const char*, const arg_reduce_args<T>&, const schedule::row_schedule&, workspace, cuda_stream);
 template <class Contract, class Form, class T, class Out>
 status launch_softmax(const char*, const softmax_args<T, Out>&, const schedule::row_schedule&, cuda_stream);
@@ -80,6 +82,16 @@ bi::status launch_with(const reduce_columns_op<Reduction, C>&, const bi::reduce_
                        const bi::schedule::block_schedule& s, bi::cuda_stream t) {
   return bi::launch_detail::launch_reduce_columns<C>(
       a, Reduction, s, forced_workspace(bi::reduce_columns_workspace_bytes(a.outer, a.cols, a.inner)), t);
+}
+template <class C, class T>
+bi::status launch_with(const argmax_columns_op<C>&, const bi::arg_reduce_columns_args<T>& a,
+                       const bi::schedule::block_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_arg_columns<bi::contract::arg_max_step>("argmax_columns", a, s, t);
+}
+template <class C, class T>
+bi::status launch_with(const argmin_columns_op<C>&, const bi::arg_reduce_columns_args<T>& a,
+                       const bi::schedule::block_schedule& s, bi::cuda_stream t) {
+  return bi::launch_detail::launch_arg_columns<bi::contract::arg_min_step>("argmin_columns", a, s, t);
 }
 template <class C, class T>
 bi::status launch_with(const argmax_op<C>&, const bi::arg_reduce_args<T>& a, const row_schedule& s, bi::cuda_stream t) {

@@ -37,9 +37,9 @@ template <class Contract, class T>
 status launch_verify(const verify_args<T>&, const schedule::sample_schedule&, const schedule::flat_schedule&,
                      cuda_stream);
 template <class Contract>
-status launch_digest_rows(const digest_rows_args&, const schedule::block_schedule&, cuda_stream);
+status launch_digest_rows(const digest_rows_args&, const schedule::digest_schedule&, cuda_stream);
 template <class Contract, class T>
-status launch_digest_kv(const digest_kv_args<T>&, const schedule::block_schedule&, cuda_stream);
+status launch_digest_kv(const digest_kv_args<T>&, const schedule::digest_schedule&, cuda_stream);
 
 }  // namespace launch_detail
 BI_NAMESPACE_END
@@ -47,7 +47,7 @@ BI_NAMESPACE_END
 // For forced_backend.
 namespace test {
 
-using bi::schedule::block_schedule;
+using bi::schedule::digest_schedule;
 using bi::schedule::flat_schedule;
 using bi::schedule::sample_schedule;
 
@@ -94,12 +94,12 @@ bi::status launch_with(const verify_op&, const bi::verify_args<T>& a, const samp
   const flat_schedule accept = {s.blocks % 2 == 0 ? 32 : 256, s.blocks};
   return bi::launch_detail::launch_verify<bi::contract::sample_draft>(a, s, accept, t);
 }
-inline bi::status launch_with(const digest_rows_op&, const bi::digest_rows_args& a, const block_schedule& s,
+inline bi::status launch_with(const digest_rows_op&, const bi::digest_rows_args& a, const digest_schedule& s,
                               bi::cuda_stream t) {
   return bi::launch_detail::launch_digest_rows<bi::contract::digest_draft>(a, s, t);
 }
 template <class T>
-bi::status launch_with(const digest_kv_op&, const bi::digest_kv_args<T>& a, const block_schedule& s,
+bi::status launch_with(const digest_kv_op&, const bi::digest_kv_args<T>& a, const digest_schedule& s,
                        bi::cuda_stream t) {
   return bi::launch_detail::launch_digest_kv<bi::contract::digest_draft>(a, s, t);
 }

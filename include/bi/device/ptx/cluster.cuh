@@ -47,10 +47,6 @@ BI_D inline bool elect_one() {
 BI_D inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
 }
-// The same without waiting.
-BI_D inline void named_barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory");
-}
 
 // Waits until the kernels that this one depends on are over and their writes are visible. No effect without a
 // programmatic launch.
