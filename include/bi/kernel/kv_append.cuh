@@ -204,14 +204,23 @@ BI_D inline std::uint64_t sum_of_warps(const std::uint64_t (&warp_sums)[kv_appen
   return sum;
 }
 
+// Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+inline constexpr int kv_append_most_blocks = 3;
+#else
+inline constexpr int kv_append_most_blocks = 4;
+#endif
+template <class T, bool SharesWarps>
+inline constexpr int kv_append_blocks = sizeof(T) == 4 ? 2
+                                        : SharesWarps  ? 3
+                                                       : kv_append_most_blocks;
+
 // A thread block a token at a time, or, with One, one token; its rows are the heads of k, of v and of q, in this order,
 // dealt out to groups of `lanes` threads. With One the rounds after the first begin with the last warp, so that others
 // work while the first ones make the digest. What a group works on next is loaded before it works, that of padding too.
 template <class Norm, class Rope, class T, bool Digest, bool One>
-BI_KERNEL __launch_bounds__(kv_append_threads, sizeof(T) == 4 ? 2
-                                               : Digest && !One
-                                                   ? 3
-                                                   : 4) void kv_append_lanes_kernel(const kv_append_params<T> p) {
+BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !One>) void kv_append_lanes_kernel(
+    const kv_append_params<T> p) {
   constexpr int width = device::vector_size, words = width * static_cast<int>(sizeof(T)) / 8;
   __shared__ std::uint64_t warp_sums[kv_append_threads / 32];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread / p.lanes;
