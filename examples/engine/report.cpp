@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "report.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+namespace engine {
+
+std::string hex(std::uint64_t v) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(v));
+  return text;
+}
+std::string hex(const bi::contract::request_digest& d) { return hex(d.high) + hex(d.low); }
+
+std::uint64_t from_hex(const std::string& text) {
+  std::uint64_t v = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), v, 16);
+  if (error != std::errc() || stop != text.data() + text.size() || text.size() != 16) {
+    throw std::invalid_argument("\"" + text + "\" must be 16 hexadecimal digits");
+  }
+  return v;
+}
+
+progress_bar::progress_bar() : terminal_(isatty(STDERR_FILENO) != 0), start_(clock::now()), shown_(start_) {}
+progress_bar::~progress_bar() {
+  if (terminal_ && !silent_) std::fprintf(stderr, "\r\033[K");
+}
+void progress_bar::begin(std::string label, std::int64_t total) {
+  label_ = std::move(label);
+  total_ = std::max<std::int64_t>(total, 1);
+  start_ = shown_ = clock::now();
+}
+void progress_bar::show(std::int64_t done) {
+  const auto now = clock::now();
+  if (silent_ || now - shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000))) return;
+  shown_ = now;
+  const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));
+  const double seconds = std::chrono::duration<double>(now - start_).count();
+  const double left = part > 0.02 ? seconds / part - seconds : 0;
+  if (terminal_) {
+    const std::string bar = std::string(static_cast<std::size_t>(30 * part), '#');
+    std::fprintf(stderr, "\r\033[K[%-30s] %3.0f%%  %s  %.0f s left", bar.c_str(), 100 * part, label_.c_str(), left);
+    std::fflush(stderr);
+  } else {
+    std::fprintf(stderr, "%3.0f%%  %s  %.0f s left\n", 100 * part, label_.c_str(), left);
+  }
+}
+
+std::string svg_chart(const std::string& title, const std::string& x_axis, const std::vector<curve>& curves) {
+  constexpr const char* colours[] = {"#0b7285", "#c92a2a", "#e67700", "#5f3dc4", "#2b8a3e", "#495057"};
+  constexpr double left = 60, top = 40, width = 560, height = 280;
+  std::int64_t most = 2, longest = 2;
+  for (const curve& c : curves) {
+    longest = std::max(longest, static_cast<std::int64_t>(c.values.size()));
+    for (const std::int64_t v : c.values) most = std::max(most, v);
+  }
+  const double decades = std::ceil(std::log10(static_cast<double>(most)));
+  const auto x = [&](double i) { return left + width * i / static_cast<double>(longest - 1); };
+  const auto y = [&](double v) { return top + height * (1 - std::log10(std::max(v, 1.0)) / decades); };
+  std::ostringstream s;
+  s << R"(<svg xmlns="http://www.w3.org/2000/svg" width="820" height="380" font-family="sans-serif" font-size="12">)"
+    << "\n<rect width=\"820\" height=\"380\" fill=\"white\"/>\n<text x=\"60\" y=\"24\" font-size=\"14\">" << title
+    << "</text>\n";
+  for (double v = 1, d = 0; d <= decades; v *= 10, ++d) {
+    s << "<path d=\"M" << left << " " << y(v) << "h" << width << "\" stroke=\"#ced4da\"/><text x=\"" << left - 8
+      << "\" y=\"" << y(v) + 4 << "\" text-anchor=\"end\">" << v << "</text>\n";
+  }
+  s << "<text x=\"" << left << "\" y=\"" << top + height + 18 << "\">1</text><text x=\"" << left + width << "\" y=\""
+    << top + height + 18 << "\" text-anchor=\"end\">" << longest << "</text><text x=\"" << left + width / 2 << "\" y=\""
+    << top + height + 34 << "\" text-anchor=\"middle\">" << x_axis << "</text>\n";
+  for (std::size_t i = 0; i < curves.size(); ++i) {
+    const char* colour = colours[i % std::size(colours)];
+    s << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colour << "\" points=\"";
+    for (std::size_t j = 0; j < curves[i].values.size(); ++j) {
+      s << x(static_cast<double>(j)) << "," << y(static_cast<double>(curves[i].values[j])) << " ";
+    }
+    s << "\"/>\n<text fill=\"" << colour << "\" x=\"632\" y=\"" << top + 12 + 18 * static_cast<double>(i) << "\">"
+      << curves[i].name << "</text>\n";
+  }
+  return s.str() + "</svg>\n";
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::binary);
+  out << text;
+  if (!out.flush()) throw std::runtime_error("can't write " + path);
+}
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error("can't read " + path);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+}  // namespace engine
