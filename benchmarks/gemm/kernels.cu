@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "bi/gemm.cuh"
 #include "../common/data.cuh"
+#include "bi/gemm.cuh"
 
 BI_INSTANTIATE_GEMM(bi::gemm<bi::bf16>);
 BI_INSTANTIATE_GEMM(bi::gemm<bi::fp16>);

@@ -54,7 +54,7 @@ namespace launch = bi::launch_detail;
                                                          const sample_schedule&, cuda_stream);                        \
   template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const sample_schedule&,           \
                                                          const flat_schedule&, cuda_stream);                          \
-  template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const digest_schedule&,      \
+  template status launch::launch_digest_kv<c::digest_draft>(const bi::digest_kv_args<T>&, const digest_schedule&,     \
                                                             cuda_stream)
 
 FORCED_TOKENS_OF(bi::bf16);
