@@ -69,6 +69,10 @@ inline int resolved_slices(const gemm_limits& l) {
 }
 
 // `batch` products of one shape: entry i uses a + i * a_batch_stride, and so on. They are not reduced over.
+//
+// No alignment beyond that of the elements is required; A and B whose rows start at multiples of 16 bytes take the fast
+// kernels. Alias: d may be residual itself, with the same strides; apart from this d overlaps none of the inputs. Rows of
+// D are not to overlap, entries of a batch neither. Nothing is written when the returned status is not ok.
 template <class T, class Epilogue = epilogue::none, class Out = T>
 struct BI_TYPE gemm_args {
   const T* a = nullptr;         // [m, k]

@@ -38,6 +38,9 @@ struct BI_TYPE logits_edit_params {
 // Speculative decoding: rows start[i] + j of verify_args take draft_begin = start[i], draft_end = start[i] + j with the
 // same `draft`; so they are edited as if the drafts before them had been drawn.
 //
+// No alignment beyond that of the elements is required. Alias: out may be logits itself (the same type and stride); apart from this out overlaps
+// nothing. Nothing is written when the returned status is not ok.
+//
 // Entries of the list of biases whose id is not in the vocabulary are left out; several of one id are added in the
 // order of the list. Lists of some hundreds are what the kernel is made for, sorted by id best.
 template <class T, class Out = T>

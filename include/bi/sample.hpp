@@ -33,6 +33,8 @@ enum sample_flag : std::uint32_t {
 
 // One token per row of logits. Contract: contract::sample_draft (bi/contract/sample.hpp). T is bf16, fp16 or float.
 // vocab must be at least 1 and at most contract::sample_max_vocab. Outputs that are null are skipped, except token.
+// No workspace, and no alignment beyond that of the elements; rows that start at multiples of 16 bytes are read faster.
+// Outputs overlap neither the inputs nor each other. Nothing is written when the returned status is not ok.
 template <class T>
 struct BI_TYPE sample_args {
   const T* logits = nullptr;       // [rows, vocab]
