@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "golden/cases_tokens.hpp"
+#include "gpu/support/both_backends.hpp"
 #include "gpu/support/forced_backend.hpp"
 #include "gpu/support/forced_tokens.hpp"
 #include "gpu/support/gpu_backend.hpp"
@@ -15,23 +16,12 @@
 
 using bi::bf16;
 using bi::fp16;
+using test::compare;
 using test::matrix_case;
+using test::replayed;
 using test::values;
 
 namespace {
-
-// Runs a case on both backends and compares bytes; returns how many outputs there were.
-template <class Run>
-std::int64_t compare(const std::string& name, Run run) {
-  test::host_backend host;
-  test::gpu_backend gpu;
-  const auto expected = run(host);
-  const auto got = run(gpu);
-  gpu.clear();
-  INFO(name);
-  CHECK(test::difference(got, expected) == "");
-  return static_cast<std::int64_t>(expected.size());
-}
 
 template <class Fn>
 void for_types(Fn fn) {
@@ -39,29 +29,6 @@ void for_types(Fn fn) {
   fn(fp16{});
   fn(float{});
 }
-
-// A launch, captured; each replay finds its inputs as they are then.
-class replayed {
- public:
-  template <class Launch>
-  replayed(test::gpu_backend& gpu, Launch launch) : stream_(gpu.stream()) {
-    cudaGraph_t graph = nullptr;
-    BI_REQUIRE_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
-    const bi::status st = launch(stream_);
-    BI_REQUIRE_CUDA(cudaStreamEndCapture(stream_, &graph));
-    if (!st) throw std::runtime_error(bi::describe(st));
-    BI_REQUIRE_CUDA(cudaGraphInstantiate(&exec_, graph, 0));
-    BI_REQUIRE_CUDA(cudaGraphDestroy(graph));
-  }
-  ~replayed() { (void)cudaGraphExecDestroy(exec_); }
-  replayed(const replayed&) = delete;
-  replayed& operator=(const replayed&) = delete;
-  void operator()() { BI_REQUIRE_CUDA(cudaGraphLaunch(exec_, stream_)); }
-
- private:
-  bi::cuda_stream stream_;
-  cudaGraphExec_t exec_ = nullptr;
-};
 
 // Rows [first, first + n) of `all`, `width` elements each.
 template <class T>
