@@ -51,7 +51,8 @@ struct BI_TYPE attention_advance {
   float rescale;  // multiplies l and o; exactly 1 if m did not move
 };
 
-// Two partial results as one: l = fma(l', b, mul(l, a)), o likewise. a belongs to the left one.
+// Two partial results as one: l = fma(l, a, mul(l', b)), o likewise. a belongs to the left one, so a chain of folds is one
+// dependent fma a step.
 struct BI_TYPE attention_fold {
   float m;
   float a;
@@ -134,7 +135,7 @@ struct BI_TYPE attention_order {
   }
   // For l and for each o.
   BI_HD static float fold_value(const attention_fold& f, float left, float right) {
-    return fma_rn(right, f.b, mul_rn(left, f.a));
+    return fma_rn(left, f.a, mul_rn(right, f.b));
   }
 
   // l = 0: nothing was seen, or every score was -Inf.
