@@ -432,8 +432,9 @@ def test_derivatives_on_the_gpu_come_from_another_thread(gpu):
             seen.append((bi_torch.is_active(), threading.get_ident()))
             return g
 
+    gradient = random(5, 5, device=gpu)
     with batch_invariant_mode():
-        Spy.apply(x @ x.T).backward(random(5, 5, device=gpu))
+        Spy.apply(x @ x.T).backward(gradient)
     assert seen[0][0] and seen[0][1] != threading.get_ident()
 
 
