@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "bi/attention.hpp"
+#include "bi/kernel/attention_clusters.cuh"
 #include "bi/kernel/attention_fold.cuh"
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
@@ -141,52 +142,86 @@ status take_stages(kernel::attention_split_params<T>& p, int asked, int least, i
   return c.result();
 }
 
-// Whether the code of attention_leaves.cuh that this device runs was built for sm_90a. Otherwise it is a trap, which takes
-// few registers; the kernel has all that 512 threads can have.
-template <class Contract, int HeadDim, class T>
-status find_leaves_code(bool& found) {
+// Whether the code of attention_leaves.cuh, or of attention_clusters.cuh, that this device runs was built for sm_90a.
+// Otherwise it is a trap, which takes few registers; the kernels have all that 512 threads can have.
+template <class T>
+status find_leaves_code(void (*kernel)(kernel::attention_split_params<T>), bool& found) {
   cudaFuncAttributes attributes = {};
-  const status st =
-      find_kernel_attributes("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, attributes);
+  const status st = find_kernel_attributes("attention", kernel, attributes);
   found = st && attributes.numRegs > 64;
   return st;
+}
+
+// A ring of attention_leaves.cuh, of attention_clusters.cuh, and the launch.
+template <class T, class Bytes>
+status launch_leaves(void (*kernel)(kernel::attention_split_params<T>), kernel::attention_split_params<T>& p,
+                     const schedule::attention_schedule& s, int most, const Bytes& bytes, cuda_stream stream) {
+  if (const status st = take_stages(p, s.stages, kernel::attention_leaves_least_slots, most); !st) return st;
+  launch_shape grid;
+  grid.grid.x = static_cast<unsigned>(s.blocks);
+  grid.block.x = kernel::attention_leaves_threads;
+  grid.shared_bytes = static_cast<std::size_t>(bytes(p.stages));
+  grid.programmatic = true;
+  if (s.cluster > 0) grid.cluster = static_cast<unsigned>(s.cluster);
+  return launch("attention", kernel, grid, p, stream);
 }
 
 // The kernel that walks the blocks' shares.
 template <class Contract, int HeadDim, class T>
 status attention_walk_shares(kernel::attention_split_params<T>& p, const schedule::attention_schedule& s,
                              cuda_stream stream) {
-  launch_shape grid;
-  grid.grid.x = static_cast<unsigned>(s.blocks);
   if constexpr (has_leaves_kernel<HeadDim>) {
     bool found = s.row_warps == 1;
     if (found) {
-      if (const status st = find_leaves_code<Contract, HeadDim, T>(found); !st) return st;
+      if (const status st = find_leaves_code(kernel::attention_leaves_kernel<Contract, T, HeadDim>, found); !st)
+        return st;
     }
     if (found) {
       constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
-      constexpr int least = kernel::attention_leaves_least_slots;
       constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
-      static_assert(most >= least, "a leaf fits the rings");
-      if (const status st = take_stages(p, s.stages, least, most); !st) return st;
-      grid.block.x = kernel::attention_leaves_shape<HeadDim>::threads;
-      grid.shared_bytes = static_cast<std::size_t>(bytes(p.stages));
-      grid.programmatic = true;
-      return launch("attention", kernel::attention_leaves_kernel<Contract, T, HeadDim>, grid, p, stream);
+      static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
+      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
     }
   }
   constexpr int row_warps = most_row_warps<HeadDim>;
   constexpr auto bytes = kernel::attention_split_bytes<T, HeadDim, row_warps>;
   constexpr int most = longest_ring(kernel::attention_split_max_stages, split_shared_limit, bytes);
   if (const status st = take_stages(p, s.stages, 2, most); !st) return st;
+  launch_shape grid;
+  grid.grid.x = static_cast<unsigned>(s.blocks);
   grid.block.x = kernel::attention_split_shape<HeadDim, row_warps>::threads;
   grid.shared_bytes = static_cast<std::size_t>(bytes(p.stages));
   return launch("attention", kernel::attention_split_kernel<Contract, T, HeadDim, row_warps>, grid, p, stream);
 }
 
+// A cluster for each item.
+template <class Contract, int HeadDim, class T>
+status attention_clusters(const attention_args<T>& a, const schedule::attention_schedule& s, cuda_stream stream) {
+  const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
+  checker c("attention");
+  c.supported("schedule.cluster", s.cluster,
+              (s.cluster == 2 || s.cluster == 4 || s.cluster == 8 || s.cluster == 16) &&
+                  l.leaves <= kernel::attention_cluster_leaves_a_block * s.cluster,
+              "2, 4, 8 or 16, with at most twice as many leaves of a view");
+  c.supported("schedule.blocks", s.blocks, s.blocks == a.requests * a.limits.heads_kv * s.cluster,
+              "a cluster for each request and KV head");
+  if (!c.ok()) return c.result();
+  kernel::attention_split_params<T> p = {};
+  p.a = make_attention_params(a);
+  p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
+  p.a.batch.one_tile_each = true;
+  constexpr auto bytes = kernel::attention_cluster_bytes<Contract, HeadDim>;
+  constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
+  static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
+  return launch_leaves(kernel::attention_clusters_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
+}
+
 template <class Contract, int HeadDim, class T>
 status attention_split(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
                        cuda_stream stream) {
+  if constexpr (has_leaves_kernel<HeadDim>) {
+    if (s.cluster != 0) return attention_clusters<Contract, HeadDim>(a, s, stream);
+  }
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
   const schedule::attention_split_space space =
       schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
@@ -324,6 +359,14 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
     const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(split_blocks);
     if (!st) return st;
   }
+  bool has_clusters = false;
+  if constexpr (launch_detail::has_leaves_kernel<HeadDim>) {
+    if (split_blocks > 0) {
+      const status st =
+          launch_detail::find_leaves_code(kernel::attention_clusters_kernel<Contract, T, HeadDim>, has_clusters);
+      if (!st) return st;
+    }
+  }
   std::int64_t prefill_blocks = 0;
   if constexpr (launch_detail::has_prefill_kernel<HeadDim>) {
     if (packed > 16 * row_warps && launch_detail::prefill_takes(launch_detail::make_attention_params(a), a, 128)) {
@@ -333,7 +376,7 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
   }
   const schedule::attention_schedule s = schedule::pick_attention_schedule(
       a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps, split_blocks,
-      launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks);
+      launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks, has_clusters);
   return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
 }
 

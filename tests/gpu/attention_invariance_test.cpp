@@ -66,7 +66,12 @@ void each_way(gpu_backend& gpu, const bi::attention_args<T>& a, Check check) {
   run("with a workspace", [&] { return attention::launch(a, ws, gpu.stream()); });
   run("without a workspace", [&] { return attention::launch(a, {}, gpu.stream()); });
   const std::int64_t packed = a.limits.max_q_len * (a.limits.heads_q / a.limits.heads_kv);
-  for (const auto& s : test::attention_schedules(HeadDim, packed)) {
+  auto schedules = test::attention_schedules(HeadDim, packed);
+  const std::int64_t leaves = Contract::end_leaf(a.limits.max_view);
+  for (const auto& s : test::attention_cluster_schedules(HeadDim, packed, a.requests * a.limits.heads_kv, leaves)) {
+    schedules.push_back(s);
+  }
+  for (const auto& s : schedules) {
     run(to_string(s), [&] { return bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, gpu.stream()); });
   }
 }

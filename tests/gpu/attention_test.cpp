@@ -175,6 +175,14 @@ void check_later_tokens(std::int64_t window) {
   }
 }
 
+std::vector<bi::schedule::attention_schedule> cluster_schedules(const attention_case& c) {
+  const std::int64_t longest = *std::max_element(c.len.begin(), c.len.end()),
+                     leaf = bi::contract::attention_order::leaf;
+  const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
+  return test::attention_cluster_schedules(c.head_dim, packed, static_cast<std::int64_t>(c.len.size()) * c.heads_kv,
+                                           (longest + leaf - 1) / leaf);
+}
+
 // Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
 template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
 bool force(const test::manifest_operation& o) {
@@ -199,17 +207,20 @@ bool force(const test::manifest_operation& o) {
     if (Contract::has_soft_cap) c.soft_cap = 20.0f;
     const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
     const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 92); };
+    auto schedules = test::attention_schedules(HeadDim, packed);
+    for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
     test::host_backend host;
-    test::check_forced(o, test::attention_schedules(HeadDim, packed), test::to_string(c), run(host), run);
+    test::check_forced(o, schedules, test::to_string(c), run(host), run);
   }
   return true;
 }
 
 // The split schedule in every grid: lengths around a leaf's and long ones in one batch, some rows of which see nothing.
 template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
-void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi::attention_mask mask, values kind) {
+void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi::attention_mask mask, values kind,
+                 const std::vector<std::int32_t>& lengths = {0, 1, 255, 5000, 256, 257, 0, 1000, 511, 4097}) {
   attention_case c;
-  c.len = {0, 1, 255, 5000, 256, 257, 0, 1000, 511, 4097};
+  c.len = lengths;
   c.q_len.assign(c.len.size(), q_len);
   c.q_len[4] = 0;
   c.heads_kv = 2, c.heads_q = 2 * group, c.head_dim = HeadDim;
@@ -222,6 +233,9 @@ void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi
   for (const auto& s : test::attention_schedules(HeadDim, q_len * group)) {
     if (s.kernel == bi::schedule::attention_kernel::split) schedules.push_back(s);
   }
+  const auto clusters = cluster_schedules(c);
+  if (lengths[3] < 4096) schedules = clusters;
+  REQUIRE((HeadDim > 128 || q_len * group > 16 || !clusters.empty()));
   const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
   test::host_backend host;
   const test::manifest_operation o = {"attention " + std::to_string(HeadDim), Contract::name};
@@ -281,6 +295,48 @@ TEST_CASE("attention: leaves dealt out in every grid", "[gpu][attention][schedul
   force_split<bf16, 128, cap>(1, 4, 0, causal, values::normal);
 }
 
+TEST_CASE("attention: a cluster for each request and head", "[gpu][attention][schedule][split]") {
+  constexpr auto causal = bi::attention_mask::causal, full = bi::attention_mask::full;
+  const std::vector<std::int32_t> two = {0, 1, 255, 511, 256, 512, 0, 300}, four = {1, 0, 257, 1024, 769, 512, 0, 1000},
+                                  eight = {700, 2048, 1, 1793, 256, 0, 1025, 2000};
+  for (const auto& lengths : {two, four, eight}) {
+    for (const std::int32_t q_len : {1, 4}) {
+      for (const std::int64_t group : {1, 4, 3}) {
+        force_split<bf16, 128>(q_len, group, 0, causal, values::normal, lengths);
+      }
+    }
+    force_split<bf16, 128>(1, 16, 0, causal, values::normal, lengths);
+    force_split<bf16, 128>(4, 4, 300, causal, values::normal, lengths);
+    force_split<bf16, 128>(16, 1, 700, causal, values::hostile, lengths);
+    force_split<bf16, 128>(3, 5, 0, full, values::hostile, lengths);
+    force_split<bf16, 64>(1, 8, 0, causal, values::normal, lengths);
+    force_split<bf16, 64>(2, 8, 100, causal, values::hostile, lengths);
+    force_split<fp16, 128>(1, 4, 0, causal, values::normal, lengths);
+    force_split<bf16, 128, cap>(1, 4, 0, causal, values::normal, lengths);
+  }
+}
+
+TEST_CASE("attention: clusters that a schedule can't have are an error", "[gpu][attention][split]") {
+  attention_case c;
+  c.len = {1200};
+  c.q_len = {1};
+  test::gpu_backend gpu;
+  const auto a = test::make_attention_args<bf16>(gpu, c, test::make_attention_data<bf16>(c, 41));
+  const std::int64_t items = c.heads_kv;
+  const auto launch = [&](int cluster, std::int64_t blocks) {
+    const bi::schedule::attention_schedule s = {1, true, blocks, bi::schedule::attention_kernel::split, 0, cluster};
+    return bi::describe(test::launch_with(test::attention_op<bf16, 128>{}, a, s, gpu.stream()));
+  };
+  // Five leaves.
+  CHECK(launch(2, 2 * items).find("schedule.cluster = 2") != std::string::npos);
+  CHECK(launch(3, 3 * items).find("schedule.cluster = 3") != std::string::npos);
+  CHECK(launch(32, 32 * items).find("schedule.cluster = 32") != std::string::npos);
+  CHECK(launch(4, 4 * items + 4).find("schedule.blocks = ") != std::string::npos);
+  const auto out = gpu.read(a.out);
+  CHECK(test::difference(out, test::poisoned<bf16>(static_cast<std::int64_t>(out.size()))) == "");
+  gpu.clear();
+}
+
 TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][attention][split]") {
   attention_case c;
   c.len = {700};
@@ -297,7 +353,8 @@ TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][att
 }
 
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
-  constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, row_stride = 320, num_pages = 1600;
+  constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
+  const std::int64_t longest = GENERATE(1024, 5120), row_stride = longest / 16;  // clusters, and leaves dealt out
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   test::gpu_backend gpu;
   attention_case c;
@@ -328,8 +385,10 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   for (std::uint64_t i = 0; i < 30; ++i) {
     c.len.clear();
     for (std::int64_t r = 0; r < requests; ++r) {
-      const std::int64_t n = g.chance(20) ? 0 : g.chance(40) ? g.between(1, 300) : g.between(1, 2000);
-      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? 5120 : n));
+      const std::int64_t n = g.chance(20)   ? 0
+                             : g.chance(40) ? g.between(1, 300)
+                                            : g.between(1, std::min<std::int64_t>(longest, 2000));
+      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? longest : n));
     }
     const auto d = test::make_attention_data<bf16>(c, 2000 + i);
     gpu.poison(a.out, requests * heads * dim);
@@ -355,8 +414,10 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
 }
 
 TEST_CASE("attention: lengths and pages that change after the kernels have begun", "[gpu][attention][split]") {
-  constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, row_stride = 320, num_pages = 1600;
-  constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim, entries = requests * row_stride;
+  constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
+  constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
+  // Clusters with a leaf a block or two, and leaves dealt out.
+  const std::int64_t longest = GENERATE(1024, 2560, 5120), row_stride = longest / 16, entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;
@@ -382,9 +443,9 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
     for (std::int64_t r = 0; r < requests; ++r) {
       c.len.push_back(static_cast<std::int32_t>(g.chance(20)   ? 0
                                                 : g.chance(50) ? g.between(1, 300)
-                                                               : g.between(1, 2000)));
+                                                               : g.between(1, std::min<std::int64_t>(longest, 2000))));
     }
-    if (i % 4 == 1) c.len[at(g.below(requests))] = 5120;
+    if (i % 4 == 1) c.len[at(g.below(requests))] = static_cast<std::int32_t>(longest);
     const auto d = test::make_attention_data<bf16>(c, 3000 + i);
     std::vector<std::int32_t> now = d.len;
     now.resize(at(requests + entries), last);

@@ -233,15 +233,15 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
   CHECK(bi::schedule::to_string(decode) ==
-        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, blocks=2048}");
+        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
   CHECK(bi::schedule::to_string(prefill) ==
-        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, blocks=4112}");
+        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, blocks=256}");
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 264);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);
@@ -258,6 +258,26 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
       if (even != blocks) REQUIRE((items < even ? even % items == 0 : items % even == 0));
     }
   }
+  // A cluster for each item where all run at once.
+  const auto cluster = [](std::int64_t requests, std::int64_t heads_kv, std::int64_t leaves, bool has = true) {
+    const auto s = pick_attention_schedule(requests, requests, 1, 4, heads_kv, 4, 132, leaves, 0, has);
+    CHECK((s.cluster == 0 || s.blocks == requests * heads_kv * s.cluster));
+    return s.cluster;
+  };
+  CHECK(cluster(1, 8, 4) == 4);
+  CHECK(cluster(1, 8, 4, false) == 0);
+  CHECK(cluster(1, 2, 1) == 0);
+  CHECK(cluster(1, 2, 2) == 2);
+  CHECK(cluster(1, 2, 5) == 8);
+  CHECK(cluster(1, 2, 16) == 16);
+  CHECK(cluster(1, 2, 32) == 16);
+  CHECK(cluster(1, 2, 33) == 0);
+  CHECK(cluster(1, 8, 16) == 8);
+  CHECK(cluster(1, 8, 17) == 0);
+  CHECK(cluster(4, 8, 4) == 2);
+  CHECK(cluster(4, 8, 5) == 0);
+  CHECK(cluster(16, 8, 4) == 0);
+  CHECK(pick_attention_schedule(1, 1, 17, 1, 8, 4, 132, 4, 0, true).cluster == 0);
   CHECK(pick_attention_schedule(4, 64, 16, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::split);
   CHECK(pick_attention_schedule(4, 64, 17, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::mma);
 }

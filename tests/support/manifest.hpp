@@ -238,6 +238,21 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
   return all;
 }
 
+// Those with a cluster for each of `items`, requests times KV heads, of views of at most so many leaves.
+inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules(std::int64_t head_dim,
+                                                                                 std::int64_t packed,
+                                                                                 std::int64_t items,
+                                                                                 std::int64_t leaves) {
+  std::vector<bi::schedule::attention_schedule> all;
+  for (const int cluster : {2, 4, 8, 16}) {
+    if (head_dim > 128 || packed > 16 || leaves > 2 * cluster) continue;
+    for (const int stages : {0, 4}) {
+      all.push_back({1, true, items * cluster, bi::schedule::attention_kernel::split, stages, cluster});
+    }
+  }
+  return all;
+}
+
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;

@@ -22,12 +22,15 @@ namespace kernel {
 // or met someone who has.
 inline constexpr int attention_leaves_least_slots = 4, attention_leaves_most_slots = 8;
 
+inline constexpr int attention_leaves_threads = 512;
+
 template <int HeadDim>
 struct attention_leaves_shape {
   static_assert(HeadDim <= 128, "of more, 16 warps' threads would spill their 128 registers");
   static constexpr int score_warps = 8, value_warps = 4, copy_warps = 4;
   static constexpr int score_threads = 32 * score_warps, value_threads = 32 * value_warps;
   static constexpr int threads = score_threads + value_threads + 32 * copy_warps;
+  static_assert(threads == attention_leaves_threads);
   static constexpr int columns = HeadDim / value_warps, blocks = columns / 8;  // of o, of a warp
   static constexpr int steps = HeadDim / 16;
   static constexpr int slot_values = device::key_tile * HeadDim;  // a tile of K or of V
@@ -50,6 +53,15 @@ struct attention_leaves_run {
   device::attention_walk walk;  // at this run
   device::attention_row_tile rows;
   device::attention_item item;
+  std::int64_t len = 0;  // of the view
+
+  // To the item that walk is at.
+  template <class Contract, class T>
+  BI_D void enter(const attention_params<T>& p, const attention_lengths& l) {
+    len = l.len;
+    rows = device::attention_request_rows(p.batch, walk.run.request, l.first, l.end);
+    item = device::make_attention_item<Contract>(rows, len, p.causal, p.window);
+  }
 };
 
 // What becomes of a leaf's scores.
@@ -74,6 +86,21 @@ struct attention_leaves_memory {
   device::mbarrier full[2][attention_leaves_most_slots], empty[2][attention_leaves_most_slots];  // of K and V
   device::mbarrier weights_full[2], weights_empty[2];
   attention_share_memory<attention_leaves_shape<HeadDim>::threads> share;
+
+  // By all threads, which then meet. Every thread that read or wrote arrives: one for its warp would do, but racecheck
+  // would not see it.
+  BI_D void init(int thread, int slots) {
+    using shape = attention_leaves_shape<HeadDim>;
+    if (thread < slots) {
+      device::mbarrier_init(&full[0][thread], 32);
+      device::mbarrier_init(&full[1][thread], 32);
+      device::mbarrier_init(&empty[0][thread], 2 * 32);  // a warp for each half of a tile
+      device::mbarrier_init(&empty[1][thread], shape::value_threads);
+    } else if (thread < slots + 2) {
+      device::mbarrier_init(&weights_full[thread - slots], shape::score_threads);
+      device::mbarrier_init(&weights_empty[thread - slots], shape::value_threads);
+    }
+  }
 };
 template <class Contract, int HeadDim>
 inline constexpr int attention_leaves_ring_at = (static_cast<int>(sizeof(attention_leaves_memory<Contract, HeadDim>)) +
@@ -124,6 +151,32 @@ class attention_leaves_walker {
     }
     meet();
     find_rows();
+  }
+  // The same of the one item that the block's cluster has. Before the wait for the kernels ahead lengths are a guess. aim():
+  // what can be done for it then. ask() starts reading what they may have written; both come again if the guess was wrong.
+  // guess: the group's, in shared memory.
+  template <class Share, class Aim, class Ask>
+  BI_D void begin(const Share& share, attention_lengths& guess, const Aim& aim, const Ask& ask) {
+    const bool writes = warp_ == 0 && lane_ == 0;
+    attention_lengths now;
+    if (writes) now = share.read();
+    for (bool sure = false;;) {
+      if (writes) {
+        guess = now;
+        share.find(now, run_.walk);
+        run_.template enter<Contract>(p_, now);
+      }
+      meet();
+      find_rows();
+      aim();
+      if (!sure) device::wait_for_dependencies();
+      ask();
+      if (sure) return;
+      now = share.read();
+      if (now.equals(guess)) return;
+      sure = true;
+      meet();  // all have read it
+    }
   }
   // To the next run, if there is one. Only another request costs reads of lengths.
   BI_D bool next() {
@@ -177,13 +230,12 @@ class attention_leaves_walker {
  private:
   BI_D void find_item() {
     const std::int64_t request = run_.walk.run.request;
-    run_.rows = device::attention_request_rows(p_.batch, request);
-    run_.item = device::make_attention_item<Contract>(run_.rows, p_.len[request], p_.causal, p_.window);
+    run_.template enter<Contract>(p_, attention_lengths_of(p_, request));
   }
   BI_D void find_rows() {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const contract::attention_range seen = attention_row_range<Contract>(p_, run_.rows, row(h));
+      const contract::attention_range seen = attention_row_range<Contract>(p_, run_.rows, run_.len, row(h));
       lo_[h] = static_cast<std::int32_t>(seen.lo);
       see_[h] = static_cast<std::int32_t>(seen.see);
     }

@@ -69,15 +69,32 @@ BI_D void attention_leaves_prefetch(const attention_params<T>& p, int thread, in
   }
 }
 
-// Whether the copying warps find their share by themselves, and guess where its first tiles lie.
+// Whether the copying warps guess where their first tiles lie, if they find the share by themselves.
 template <class T>
 BI_D bool attention_leaves_guess(const attention_params<T>& p) {
-  return p.batch.requests <= attention_share_lanes && p.view.form == device::view_form::table && p.k_aligned;
+  return p.view.form == device::view_form::table && p.k_aligned;
 }
+
+// How a warp by itself finds the block's share of all leaves. Lane i has the lengths of request i.
+template <class Contract, class T>
+struct attention_listed_share {
+  static constexpr bool one_run = false;
+  const attention_params<T>& p;
+  int lane;
+
+  BI_D attention_lengths read() const { return attention_read_lengths(p, lane); }
+  BI_D void find(const attention_lengths& l, device::attention_walk& walk) const {
+    std::int64_t end, total;
+    attention_share_of_warp<Contract>(p, l, lane, walk, end, total);
+  }
+  BI_D attention_lengths of(const attention_lengths& l, std::int64_t request) const {
+    return l.of_lane(static_cast<int>(request));
+  }
+};
 
 // Copies the share's tiles into the rings. A warp has every copy_warps-th tile of a leaf, K and V. The places of its tokens
 // are looked up a leaf ahead.
-template <class Contract, class T, int HeadDim>
+template <class Contract, class T, int HeadDim, class Share>
 class attention_leaves_source {
   using shape = attention_leaves_shape<HeadDim>;
   using memory_type = attention_leaves_memory<Contract, HeadDim>;
@@ -86,8 +103,14 @@ class attention_leaves_source {
 
  public:
   BI_D attention_leaves_source(const attention_params<T>& p, memory_type& memory, T* ring, int slots,
-                               const device::attention_walk& walk)
-      : p_(p), memory_(memory), ring_(ring), slots_(slots), walk_(walk), cursor_(p.view, walk.run.request) {}
+                               const device::attention_walk& walk, const Share& share)
+      : p_(p),
+        memory_(memory),
+        ring_(ring),
+        slots_(slots),
+        walk_(walk),
+        share_(share),
+        cursor_(p.view, walk.run.request) {}
 
   // `alone`: the warp has to find the share, see attention_leaves_guess, and to wait for the kernels before.
   BI_D void copy_all(bool alone) {
@@ -121,14 +144,13 @@ class attention_leaves_source {
   // page table are only a guess. K is asked for where it says, into slots that are the warp's own, and the barriers hear of
   // it when what was read after the wait agrees.
   BI_D bool begin() {
-    const attention_lengths guess = attention_read_lengths(p_, lane_);
+    const attention_lengths guess = share_.read();
     attention_leaf_tiles present;
-    std::int64_t end, total;
-    attention_share_of_warp<Contract>(p_, guess, lane_, walk_, end, total);
+    share_.find(guess, walk_);
     bool guessed = walk_.run.count > 0;
     if (guessed) {
       const std::int64_t request = walk_.run.request;
-      item_ = attention_request_item<Contract>(p_, request, guess.of_lane(static_cast<int>(request)));
+      item_ = attention_request_item<Contract>(p_, request, share_.of(guess, request));
       cursor_ = device::view_cursor(p_.view, request);
       enter_run();
       head_ = walk_.run.head;
@@ -140,7 +162,7 @@ class attention_leaves_source {
       __syncwarp();
     }
     device::wait_for_dependencies();
-    const attention_lengths now = attention_read_lengths(p_, lane_);
+    const attention_lengths now = share_.read();
     bool same = guessed && now.equals(guess);
     if (guessed) {
       device::kv_place places[tokens];
@@ -159,7 +181,7 @@ class attention_leaves_source {
     } else {
       device::cp_async_commit();
       device::cp_async_wait<0>();
-      attention_share_of_warp<Contract>(p_, now, lane_, walk_, end, total);
+      share_.find(now, walk_);
     }
     return same;
   }
@@ -195,7 +217,7 @@ class attention_leaves_source {
     bool new_request = first;
     if (!first) {
       if (++leaf_ < end_leaf_) return true;
-      if (!walk_.more()) return false;
+      if (Share::one_run || !walk_.more()) return false;
       const std::int64_t request = walk_.run.request;
       attention_share_next<Contract>(p_, walk_);
       new_request = walk_.run.request != request;
@@ -261,6 +283,7 @@ class attention_leaves_source {
   const int warp_ = static_cast<int>(threadIdx.x) / 32 - shape::score_warps - shape::value_warps,
             lane_ = static_cast<int>(threadIdx.x) % 32;
   device::attention_walk walk_;
+  const Share share_;
   device::attention_item item_;
   std::int64_t leaf_ = 0, end_leaf_ = 0, head_ = 0;
   device::ring_place at_;

@@ -63,9 +63,14 @@ struct attention_mma_memory {
 // What packed row r of a tile sees. Rows beyond the last see what that one sees; their results are dropped at the end.
 template <class Contract, class T>
 BI_D contract::attention_range attention_row_range(const attention_params<T>& p, const device::attention_row_tile& rows,
+                                                   std::int64_t len, int r) {
+  return Contract::visible(p.causal, len > 0 ? len : 0, rows.q_len, rows.token(r < rows.rows ? r : rows.rows - 1),
+                           p.window);
+}
+template <class Contract, class T>
+BI_D contract::attention_range attention_row_range(const attention_params<T>& p, const device::attention_row_tile& rows,
                                                    int r) {
-  const std::int64_t len = p.len[rows.request] > 0 ? p.len[rows.request] : 0;
-  return Contract::visible(p.causal, len, rows.q_len, rows.token(r < rows.rows ? r : rows.rows - 1), p.window);
+  return attention_row_range<Contract>(p, rows, p.len[rows.request], r);
 }
 
 // Writes the rows' results, through memory.q so that stores are wide. m and l are those of the thread's rows.

@@ -84,6 +84,12 @@ BI_D attention_lengths attention_read_lengths(const attention_params<T>& p, std:
   return {q_start != nullptr ? device::load_l2(q_start + request) : row,
           q_start != nullptr ? device::load_l2(q_start + request + 1) : row + 1, device::load_l2(p.len + request)};
 }
+// After the wait, so that the L1 cache may have them.
+template <class T>
+BI_D attention_lengths attention_lengths_of(const attention_params<T>& p, std::int64_t request) {
+  return {static_cast<std::int32_t>(p.batch.first(request)), static_cast<std::int32_t>(p.batch.first(request + 1)),
+          p.len[request]};
+}
 template <class Contract, class T>
 BI_D device::attention_item attention_request_item(const attention_params<T>& p, std::int64_t request,
                                                    const attention_lengths& l) {

@@ -26,21 +26,25 @@ struct attention_schedule {
   std::int64_t blocks = 0;
   attention_kernel kernel = attention_kernel::mma;
   int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as fit
+  // split, one row warp: thread blocks of a cluster, 2, 4, 8 or 16, each cluster with one item of at most twice as many
+  // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
+  int cluster = 0;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
-           a.kernel == b.kernel && a.stages == b.stages;
+           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const attention_schedule& s) {
   char text[160];
-  std::snprintf(text, sizeof text, "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, blocks=%lld}",
+  std::snprintf(text, sizeof text,
+                "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, blocks=%lld}",
                 s.kernel == attention_kernel::mma     ? "mma"
                 : s.kernel == attention_kernel::split ? "split"
                                                       : "prefill",
-                s.row_warps, s.one_tile_each ? 1 : 0, s.stages, static_cast<long long>(s.blocks));
+                s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, static_cast<long long>(s.blocks));
   return text;
 }
 
@@ -62,12 +66,26 @@ constexpr std::int64_t attention_even_blocks(std::int64_t blocks, std::int64_t i
   return even >= blocks - blocks / 16 ? even : blocks;
 }
 
+// The thread blocks of a cluster of which each item has one, for views of at most so many leaves: one for each leaf, or for
+// two of them. 0: more leaves, or more clusters than run at once. Of those that need whole processors an H100's 132 run 66
+// of 2, 30 of 4, 15 of 8 and 7 of 16.
+constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, std::int64_t leaves) {
+  int most = 0;
+  if (leaves < 2) return most;
+  for (int cluster = 2; cluster <= 16 && items * cluster <= blocks - blocks / 8; cluster *= 2) {
+    if (leaves <= 2 * cluster) most = cluster;
+    if (leaves <= cluster) break;
+  }
+  return most;
+}
+
 // `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
 // code here, or no workspace. `leaves`: of one view, at most. `prefill_blocks`: as split_blocks, of the prefill schedule.
+// `has_clusters`: whether there is code for those.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
                                                      std::int64_t group, std::int64_t heads_kv, int most_row_warps,
                                                      std::int64_t split_blocks = 0, std::int64_t leaves = 1,
-                                                     std::int64_t prefill_blocks = 0) {
+                                                     std::int64_t prefill_blocks = 0, bool has_clusters = false) {
   attention_schedule s;
   const std::int64_t packed = max_q_len * group;  // of a request, at most
   s.row_warps = packed <= 16 ? 1 : most_row_warps;
@@ -85,6 +103,11 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   s.blocks = items < most ? items : most;
   if (!s.one_tile_each || split_blocks < 1) return s;
   s.kernel = attention_kernel::split;
+  if (has_clusters && s.row_warps == 1) s.cluster = attention_cluster_blocks(split_blocks, items, leaves);
+  if (s.cluster != 0) {
+    s.blocks = items * s.cluster;
+    return s;
+  }
   const std::int64_t limit = attention_even_blocks(
       split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks, items);
   s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;

@@ -34,6 +34,13 @@ BI_D inline void store_cluster(std::uint32_t address, float x0, float x1, float 
                : "r"(address), "f"(x0), "f"(x1), "f"(x2), "f"(x3), "r"(barrier)
                : "memory");
 }
+// The same of two.
+BI_D inline void store_cluster(std::uint32_t address, float x0, float x1, std::uint32_t barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];"
+               :
+               : "r"(address), "f"(x0), "f"(x1), "r"(barrier)
+               : "memory");
+}
 
 // True in one thread of a warp whose threads are all here. The compiler then knows that instructions of the copy engine
 // are issued once, and makes no loop of each.
