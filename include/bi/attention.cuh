@@ -235,10 +235,11 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
   p.partials.rows = l.rows;
+  p.a.whole_items = s.whole_items;
   const std::int64_t items = a.requests * a.limits.heads_kv;
   p.partials.by_item = items <= s.blocks;
   const status st = attention_walk_shares<Contract, HeadDim>(p, s, stream);
-  if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
+  if (!st || s.blocks == 1 || l.leaves == 1 || s.whole_items) return st;  // nothing is cut
 
   const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};
   const std::int64_t rows = (p.partials.by_item ? items : s.blocks) * l.rows;

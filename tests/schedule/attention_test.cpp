@@ -128,9 +128,10 @@ void check_split(const split_case& c, std::int64_t blocks) {
     while (request + 1 < requests && first[static_cast<std::size_t>(request) + 1] <= begin) ++request;
     while (leaves_of(request) == 0) --request;
     attention_walk walk;
-    walk.start(begin, end, request, first[static_cast<std::size_t>(request)], leaves_of(request));
+    walk.start(begin, end, request, first[static_cast<std::size_t>(request)], leaves_of(request), false, c.heads_kv,
+               leaves_of);
     std::int64_t at = begin;
-    for (;; walk.next(c.heads_kv, leaves_of)) {
+    for (;; walk.next(c.heads_kv, leaves_of, false)) {
       const attention_run& run = walk.run;
       REQUIRE((run.count > 0 && run.begin + run.count <= run.leaves && run.head < c.heads_kv));
       REQUIRE(at == first[static_cast<std::size_t>(run.request)] + run.head * run.leaves + run.begin);
@@ -171,6 +172,27 @@ void check_split(const split_case& c, std::int64_t blocks) {
   std::int64_t items = 0;
   for (const std::int64_t n : leaves) items += n > 0 ? c.heads_kv : 0;
   REQUIRE(whole == items);
+
+  // The same list where items stay whole: each in the share that its first leaf lies in.
+  std::int64_t at = 0;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t begin = shares.begin(block), end = shares.begin(block + 1);
+    if (begin == end) continue;
+    std::int64_t request = 0;
+    while (request + 1 < requests && first[static_cast<std::size_t>(request) + 1] <= begin) ++request;
+    while (leaves_of(request) == 0) --request;
+    attention_walk walk;
+    walk.start(begin, end, request, first[static_cast<std::size_t>(request)], leaves_of(request), true, c.heads_kv,
+               leaves_of);
+    while (walk.run.count > 0) {
+      REQUIRE((at >= begin && at < end && walk.run.is_whole()));
+      REQUIRE(at == first[static_cast<std::size_t>(walk.run.request)] + walk.run.head * walk.run.leaves);
+      at += walk.run.count;
+      if (!walk.more()) break;
+      walk.next(c.heads_kv, leaves_of, true);
+    }
+  }
+  REQUIRE(at == total);
 }
 
 }  // namespace
@@ -233,15 +255,15 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
   CHECK(bi::schedule::to_string(decode) ==
-        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, blocks=2048}");
+        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
   CHECK(bi::schedule::to_string(prefill) ==
-        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, blocks=4112}");
+        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, blocks=256}");
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 264);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);
@@ -258,6 +280,16 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
       if (even != blocks) REQUIRE((items < even ? even % items == 0 : items % even == 0));
     }
   }
+  // Short items stay whole where each block can have as many.
+  const auto whole = [](std::int64_t requests, std::int64_t heads_kv, std::int64_t leaves) {
+    return pick_attention_schedule(requests, requests, 1, 4, heads_kv, 4, 132, leaves).whole_items;
+  };
+  CHECK(whole(64, 2, 4));
+  CHECK(whole(64, 8, 4));
+  CHECK(!whole(64, 8, 5));
+  CHECK(whole(65, 2, 4));
+  CHECK(!whole(67, 2, 4));
+  CHECK(!whole(4, 8, 4));
   // A cluster for each item where all run at once.
   const auto cluster = [](std::int64_t requests, std::int64_t heads_kv, std::int64_t leaves, bool has = true) {
     const auto s = pick_attention_schedule(requests, requests, 1, 4, heads_kv, 4, 132, leaves, 0, has);

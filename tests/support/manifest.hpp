@@ -232,6 +232,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
       for (const int stages : {0, row_warps == 1 && head_dim <= 128 ? 4 : 2}) {
         if (packed > 16 * row_warps) continue;
         all.push_back({row_warps, true, blocks, bi::schedule::attention_kernel::split, stages});
+        if (stages == 0) all.push_back({row_warps, true, blocks, bi::schedule::attention_kernel::split, 0, 0, true});
       }
     }
   }

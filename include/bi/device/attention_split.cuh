@@ -13,6 +13,8 @@
 //
 // A share may begin and end inside an item. Leaves fold from left to right, so a block that has an item's first leaves
 // folds them into one partial result; the leaves of an item that began in an earlier share stay apart, a partial each.
+//
+// Or items stay whole: each belongs to the share that its first leaf lies in.
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -105,33 +107,40 @@ struct attention_run {
 
 // Walks a share. `leaves_of(request)` is how many leaves each of a request's items has.
 struct attention_walk {
-  std::int64_t left = 0;  // leaves of the share after the current run
+  std::int64_t left = 0;  // leaves of the share after the current run; may be below 0 if items stay whole
   attention_run run;
 
-  // At leaf i of the list, which lies in `request`, whose first item's leaves begin at `first`.
+  // At leaf i of the list, which lies in `request`, whose first item's leaves begin at `first`. Whole: items stay whole, and
+  // one that began before i is passed over; run.count == 0 then if none is left.
+  template <class LeavesOf>
   BI_HD constexpr void start(std::int64_t i, std::int64_t end, std::int64_t request, std::int64_t first,
-                             std::int64_t leaves) {
+                             std::int64_t leaves, bool whole, std::int64_t heads, const LeavesOf& leaves_of) {
     run.request = request;
     run.leaves = leaves;
     run.head = attention_divide(i - first, leaves);
     run.begin = i - first - run.head * leaves;
-    take(end - i);
+    const bool begun = whole && run.begin > 0;
+    take(end - i, whole && !begun);
+    if (!begun) return;
+    run.count = 0;
+    if (more()) next(heads, leaves_of, whole);
   }
   BI_HD constexpr bool more() const { return left > 0; }
   template <class LeavesOf>
-  BI_HD constexpr void next(std::int64_t heads, const LeavesOf& leaves_of) {
+  BI_HD constexpr void next(std::int64_t heads, const LeavesOf& leaves_of, bool whole) {
     if (++run.head == heads) {
       run.head = 0;
       do run.leaves = leaves_of(++run.request);
       while (run.leaves == 0);
     }
     run.begin = 0;
-    take(left);
+    take(left, whole);
   }
 
  private:
-  BI_HD constexpr void take(std::int64_t most) {
-    run.count = run.leaves - run.begin < most ? run.leaves - run.begin : most;
+  BI_HD constexpr void take(std::int64_t most, bool all) {
+    const std::int64_t rest = run.leaves - run.begin;
+    run.count = all || rest < most ? rest : most;
     left = most - run.count;
   }
 };

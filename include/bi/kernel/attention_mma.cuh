@@ -33,7 +33,7 @@ struct attention_params {
   std::int64_t k_page_stride, k_token_stride, k_head_stride, v_page_stride, v_token_stride, v_head_stride;
   std::int64_t heads_kv, window;
   float scale, soft_cap;
-  bool causal;
+  bool causal, whole_items;                           // no block of the split schedule has a part of an item
   bool q_aligned, k_aligned, v_aligned, out_aligned;  // every head of every token starts at a multiple of 16 bytes
 };
 

@@ -106,6 +106,12 @@ BI_D inline void attention_tell_cut(const attention_partials& partials, std::int
   partials.cuts[at] = device::make_attention_cut(run, blockIdx.x, end, total);
 }
 
+// To the run after walk.run.
+template <class Contract, class T>
+BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk) {
+  const auto leaves_of = [&](std::int64_t request) { return attention_request_item<Contract>(p, request).leaves; };
+  walk.next(p.heads_kv, leaves_of, p.whole_items);
+}
 // A warp finds the share of so many requests by itself: it waits for no other.
 inline constexpr int attention_share_lanes = 32;
 
@@ -125,8 +131,9 @@ BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_
   if (begin == end) return;
   const auto target = static_cast<int>(device::attention_divide(begin, p.heads_kv));
   const int request = __ffs(static_cast<int>(__ballot_sync(device::full_warp, target < to))) - 1;
-  walk.start(begin, end, request, __shfl_sync(device::full_warp, to - leaves, request) * p.heads_kv,
-             __shfl_sync(device::full_warp, leaves, request));
+  const auto of_lane = [&](int x, std::int64_t i) { return __shfl_sync(device::full_warp, x, static_cast<int>(i)); };
+  walk.start(begin, end, request, of_lane(to - leaves, request) * p.heads_kv, of_lane(leaves, request), p.whole_items,
+             p.heads_kv, [&](std::int64_t i) { return of_lane(leaves, i); });
 }
 
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
@@ -177,7 +184,7 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
   __syncthreads();
   std::int64_t request = memory.found[0], sum = memory.found[1];
   if (each == 1) {
-    walk.start(begin, share_end, request, sum * p.heads_kv, memory.found[2]);
+    walk.start(begin, share_end, request, sum * p.heads_kv, memory.found[2], p.whole_items, p.heads_kv, leaves_of);
     return;
   }
   for (;;) {
@@ -187,18 +194,13 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
       const int at = __ffs(static_cast<int>(beyond)) - 1;
       const std::int64_t from = __shfl_sync(device::full_warp, static_cast<long long>(to - leaves), at);
       walk.start(begin, share_end, request + at, from * p.heads_kv,
-                 __shfl_sync(device::full_warp, static_cast<long long>(leaves), at));
+                 __shfl_sync(device::full_warp, static_cast<long long>(leaves), at), p.whole_items, p.heads_kv,
+                 leaves_of);
       return;
     }
     sum = __shfl_sync(device::full_warp, static_cast<long long>(to), 31);
     request += 32;
   }
-}
-
-// To the run after walk.run.
-template <class Contract, class T>
-BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk) {
-  walk.next(p.heads_kv, [&](std::int64_t request) { return attention_request_item<Contract>(p, request).leaves; });
 }
 
 // A thread's columns of packed row `row`, 8 j + 2 t + e from `column` on, as a partial result. o(2 j + e): their values.

@@ -29,22 +29,25 @@ struct attention_schedule {
   // split, one row warp: thread blocks of a cluster, 2, 4, 8 or 16, each cluster with one item of at most twice as many
   // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
   int cluster = 0;
+  bool whole_items = false;  // split, without clusters: no item is cut, so shares may differ by an item
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
-           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster;
+           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const attention_schedule& s) {
-  char text[160];
-  std::snprintf(text, sizeof text,
-                "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, blocks=%lld}",
-                s.kernel == attention_kernel::mma     ? "mma"
-                : s.kernel == attention_kernel::split ? "split"
-                                                      : "prefill",
-                s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, static_cast<long long>(s.blocks));
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, blocks=%lld}",
+      s.kernel == attention_kernel::mma     ? "mma"
+      : s.kernel == attention_kernel::split ? "split"
+                                            : "prefill",
+      s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0,
+      static_cast<long long>(s.blocks));
   return text;
 }
 
@@ -111,6 +114,9 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   const std::int64_t limit = attention_even_blocks(
       split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks, items);
   s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;
+  // Where each block can have as many items, and those are short: if views differ, some leaves more in some shares take less
+  // time than a fold.
+  s.whole_items = leaves <= 4 && items % s.blocks == 0;
   return s;
 }
 
