@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -133,6 +134,44 @@ void check_hidden_tokens(std::int64_t window) {
   }
 }
 
+// Scores that rise by level(tile) in some keys of each tile, of rows whose q has one sign, and fall in the others': maxima
+// move in either tile of a pair, in both, or in neither.
+template <int HeadDim, class Level>
+void check_moving_maxima(const Level& level, std::int64_t window) {
+  attention_case c;
+  c.len = {900};
+  c.q_len = {333};
+  c.heads_q = c.heads_kv = 1, c.head_dim = HeadDim;
+  c.window = window;
+  auto d = test::make_attention_data<bf16>(c, 51);
+  for (std::size_t i = 0; i < d.q.size(); ++i) {
+    const float sign = i / HeadDim % 3 == 0 ? -1.0f : 1.0f;
+    d.q[i] = bi::cvt_rn<bf16>(bi::add_rn(bi::to_f32(d.q[i]), sign));
+  }
+  const float unit = 0.6931472f / std::sqrt(static_cast<float>(HeadDim));  // of K, for 1 in a score's exponent
+  for (std::int64_t j = 0; j < c.len[0]; ++j) {
+    if (j % 7 != 3) continue;
+    const float by = bi::mul_rn(static_cast<float>(level(j / 64)), unit);
+    for (std::size_t i = 0; i < HeadDim; ++i) {
+      bf16& x = d.k[place_of(c, d, j) + i];
+      x = bi::cvt_rn<bf16>(bi::add_rn(bi::to_f32(x), by));
+    }
+  }
+  test::host_backend host;
+  test::forced_backend<bi::schedule::attention_schedule> gpu;
+  gpu.schedule = prefill(132);
+  const auto run = [&](auto& backend) {
+    const auto a = test::make_attention_args<bf16>(backend, c, d);
+    backend.run(test::attention_op<bf16, HeadDim>{}, a);
+    return attention_result<bf16>{backend.read(a.out), backend.read(a.lse)};
+  };
+  const auto got = run(gpu), expected = run(host);
+  REQUIRE(test::difference(got.out, expected.out) == "");
+  REQUIRE(test::difference(got.lse, expected.lse) == "");
+  host.clear();
+  gpu.clear();
+}
+
 }  // namespace
 
 TEST_CASE("attention prefill: one tile of rows after another", "[gpu][attention][prefill]") {
@@ -143,6 +182,49 @@ TEST_CASE("attention prefill: one tile of rows after another", "[gpu][attention]
       c.len = {q_len + cached};
       c.heads_q = c.heads_kv = 1;
       compare<bf16, 128>(c, 7000);
+    }
+  }
+}
+
+TEST_CASE("attention prefill: ends of pairs of tiles and of leaves", "[gpu][attention][prefill]") {
+  for (const std::int64_t window : {0, 64, 70, 200}) {
+    for (const std::int32_t len : {127, 128, 129, 191, 192, 193, 255, 256, 257, 320, 383, 384, 385, 511, 512, 513}) {
+      attention_case c;
+      c.q_len = {1, 66, 127};
+      c.len = {len, len, len};
+      c.heads_q = c.heads_kv = 1;
+      c.window = window;
+      compare<bf16, 128>(c, 7050);
+    }
+  }
+}
+
+TEST_CASE("attention prefill: few rows of a long view", "[gpu][attention][prefill]") {
+  for (const std::int32_t q_len : {1, 63, 65, 130}) {
+    attention_case c;
+    c.q_len = {q_len, 5};
+    c.len = {2100, 1500};
+    c.heads_q = c.heads_kv = 1;
+    compare<bf16, 128>(c, 7060);
+    c.head_dim = 64;
+    compare<bf16, 64>(c, 7061);
+  }
+}
+
+TEST_CASE("attention prefill: maxima that move anywhere in a pair of tiles", "[gpu][attention][prefill]") {
+  using levels = int (*)(std::int64_t tile);
+  const levels all[] = {[](std::int64_t t) { return t % 2 == 1 ? 14 : 0; },
+                        [](std::int64_t t) { return static_cast<int>(12 * t); },
+                        [](std::int64_t t) { return static_cast<int>(t / 2 * 20); },
+                        [](std::int64_t t) { return static_cast<int>(-15 * t); },
+                        [](std::int64_t t) { return t % 4 == 3   ? 30
+                                                    : t % 4 == 2 ? 15
+                                                                 : 0; },
+                        [](std::int64_t t) { return t % 3 == 0 ? 25 : -25; }};
+  for (const levels level : all) {
+    for (const std::int64_t window : {0, 150}) {
+      check_moving_maxima<64>(level, window);
+      check_moving_maxima<128>(level, window);
     }
   }
 }
