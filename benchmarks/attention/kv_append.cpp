@@ -36,7 +36,7 @@
 BI_NAMESPACE_BEGIN
 namespace launch_detail {
 template <class Norm, class Rope, class T>
-status launch_kv_append(const kv_append_args<T>&, const schedule::flat_schedule&, cuda_stream);
+status launch_kv_append(const kv_append_args<T>&, const schedule::shared_schedule&, cuda_stream);
 }
 BI_NAMESPACE_END
 
@@ -319,11 +319,11 @@ void sweep() {
     const calls all(p, stream);
     const std::int64_t launches = launches_of(p, all.copies());
     for (const bool with_digest : {false, true}) {
-      for (int threads = 32; threads <= 256; threads += 32) {
+      for (int threads = 32; threads <= 512; threads += 32) {
         for (const std::int64_t resident : {1024, 2048, 1 << 20}) {
           const std::int64_t blocks = std::min(p.tokens, 132 * (resident / threads));
           if (blocks == p.tokens && resident < 1 << 20) continue;
-          const bi::schedule::flat_schedule s = {threads, blocks};
+          const bi::schedule::shared_schedule s = {threads, blocks, true};
           const bench::graph g(stream.get(), [&] {
             for (std::int64_t turn = 0; turn < launches; ++turn) {
               const auto a = with_digest ? all.args_with_digest(turn) : all.args(turn);

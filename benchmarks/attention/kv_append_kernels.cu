@@ -19,4 +19,4 @@ template void count_differences(const bi::bf16*, const bi::bf16*, std::int64_t, 
 
 // The launcher that takes a schedule, for --sweep.
 template bi::status bi::launch_detail::launch_kv_append<bi::contract::rms_norm_draft, bi::contract::rope_draft>(
-    const bi::kv_append_args<bi::bf16>&, const bi::schedule::flat_schedule&, bi::cuda_stream);
+    const bi::kv_append_args<bi::bf16>&, const bi::schedule::shared_schedule&, bi::cuda_stream);

@@ -5,7 +5,8 @@
 #include "bi/kernel/kv_append.cuh"
 #include "bi/kernel/kv_append_any.cuh"
 #include "bi/kv_cache.hpp"
-#include "bi/launch_flat.cuh"
+#include "bi/runtime.hpp"
+#include "bi/schedule/flat.hpp"
 
 // Definition of the launcher that bi/kv_cache.hpp declares. Instantiate each that a program uses in one .cu file:
 //   BI_INSTANTIATE_KV_APPEND(bi::bf16, bi::contract::rms_norm_draft, bi::contract::rope_draft);
@@ -46,6 +47,11 @@ kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
   p.heads = a.cache.heads;
   p.rope = device::make_rope_source(a.table, a.cache.head_dim);
   p.norm_eps = a.norm_eps;
+  const int bytes = static_cast<int>(sizeof(T));
+  p.token_offset =
+      contract::kv_token_word(1, contract::kv_token_bytes(p.heads, p.head_dim, bytes)) * contract::digest_step;
+  p.head_offset =
+      static_cast<std::uint64_t>(p.head_dim * bytes / 8) * contract::digest_step;  // if these are whole words
   using device::vector_aligned;
   const auto heads_aligned = [](const auto& x) {
     return vector_aligned(x.data, x.page_stride) && vector_aligned(x.data, x.token_stride) &&
@@ -73,28 +79,37 @@ int kv_append_lanes(const kernel::kv_append_params<T>& p) {
 
 // With a given schedule; the arguments have passed check() and leave something to do.
 template <class Norm, class Rope, class T>
-status launch_kv_append(const kv_append_args<T>& a, const schedule::flat_schedule& s, cuda_stream stream) {
+status launch_kv_append(const kv_append_args<T>& a, const schedule::shared_schedule& s, cuda_stream stream) {
   kernel::kv_append_params<T> p = make_kv_append_params(a);
   p.lanes = kv_append_lanes(p);
-  if (p.lanes == 0) return launch_flat("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, p, s, stream);
+  launch_shape shape;
+  shape.grid.x = static_cast<unsigned>(s.blocks);
+  shape.block.x = static_cast<unsigned>(s.threads);
+  shape.programmatic = s.programmatic;
+  if (p.lanes == 0) return launch("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, shape, p, stream);
+  while (1 << p.lane_bits < p.lanes) ++p.lane_bits;
   const bool one = s.blocks >= p.tokens, digest = p.digest != nullptr;
   const auto kernel = digest ? one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, true, true>
                                    : kernel::kv_append_lanes_kernel<Norm, Rope, T, true, false>
                       : one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, false, true>
                              : kernel::kv_append_lanes_kernel<Norm, Rope, T, false, false>;
-  return launch_flat("kv_append", kernel, p, s, stream);
+  return launch("kv_append", kernel, shape, p, stream);
 }
 
 }  // namespace launch_detail
 
 template <class T, class Norm, class Rope>
 status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
-  const status st = check(a);
+  status st = check(a);
   if (!st || a.tokens == 0) return st;
+  bool hopper = false;
+  st = find_hopper_code("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, hopper);
+  if (!st) return st;
   const int lanes = launch_detail::kv_append_lanes(launch_detail::make_kv_append_params(a));
   const std::int64_t heads_q = a.q != nullptr ? a.heads_q : 0, heads = a.cache.heads;
   const std::int64_t threads = lanes != 0 ? lanes * (heads_q + 2 * heads) : 32 * (heads_q + heads);
-  return launch_detail::launch_kv_append<Norm, Rope>(a, schedule::pick_shared_schedule(a.tokens, threads), stream);
+  return launch_detail::launch_kv_append<Norm, Rope>(a, schedule::pick_shared_schedule(a.tokens, threads, hopper),
+                                                     stream);
 }
 
 BI_NAMESPACE_END

@@ -32,13 +32,14 @@ using bi::status;
 using bi::schedule::digest_schedule;
 using bi::schedule::flat_schedule;
 using bi::schedule::sample_schedule;
+using bi::schedule::shared_schedule;
 namespace launch = bi::launch_detail;
 
 #define FORCED_GATE_OF(T, Function)                                                   \
   template status launch::launch_gate_mul<bi::kernel::Function<c::activation_draft>>( \
       const char*, const bi::gate_mul_args<T>&, const flat_schedule&, cuda_stream)
-#define FORCED_KV_APPEND_OF(T, Norm)                                                                                \
-  template status launch::launch_kv_append<Norm, c::rope_draft>(const bi::kv_append_args<T>&, const flat_schedule&, \
+#define FORCED_KV_APPEND_OF(T, Norm)                                                                                  \
+  template status launch::launch_kv_append<Norm, c::rope_draft>(const bi::kv_append_args<T>&, const shared_schedule&, \
                                                                 cuda_stream)
 #define FORCED_TOKENS_OF(T)                                                                                           \
   FORCED_GATE_OF(T, silu_mul_function);                                                                               \

@@ -11,6 +11,7 @@
 #include "gpu/support/forced_backend.hpp"
 #include "gpu/support/forced_tokens.hpp"
 #include "gpu/support/gpu_backend.hpp"
+#include "gpu/support/late_copy.hpp"
 #include "support/backend.hpp"
 #include "support/catch.hpp"
 #include "support/ops_rows.hpp"
@@ -225,8 +226,8 @@ TEMPLATE_TEST_CASE("kv_append: with q and digests, every schedule gives the same
   for (const inputs<TestType>& in : all) {
     test::host_backend host;
     const auto expected = in.template run<norm>(host, 7);
-    test::forced_backend<bi::schedule::flat_schedule> gpu;
-    for (const auto& s : test::flat_schedules()) {
+    test::forced_backend<bi::schedule::shared_schedule> gpu;
+    for (const auto& s : test::shared_schedules()) {
       INFO(name_of(in) << ", " << to_string(s));
       gpu.schedule = s;
       REQUIRE(difference(in.template run<norm>(gpu, 7), expected) == "");
@@ -328,4 +329,47 @@ TEST_CASE("kv_append: with q, a token alone equals the token in batches", "[gpu]
     REQUIRE(difference(in.read(gpu, whole), expected) == "");
   }
   gpu.clear();
+}
+
+TEST_CASE("kv_append waits for the kernel before it", "[gpu][kv_append]") {
+  for (const std::int64_t dim : {128, 76}) {
+    for (const std::int64_t tokens : {1, 37, 300}) {
+      const inputs<bf16> in{{tokens, 2, dim, 16, true, dim / 2 / 4 * 4}, 4};
+      test::host_backend host;
+      const auto expected = in.template run<norm>(host, 1);
+      test::gpu_backend gpu;
+      const auto a = in.args(gpu, 1);
+      auto* const x = const_cast<bf16*>(a.q);
+      const std::int64_t n = tokens * in.row();
+      const bf16* const later = gpu.input(gpu.read(x));
+      gpu.poison(x, n);
+      gpu.sync();
+      test::require_ok(test::copy_late(
+          {reinterpret_cast<std::int32_t*>(x), reinterpret_cast<const std::int32_t*>(later), n / 2, 30}, gpu.stream()));
+      test::require_ok(test::kv_append_op<norm>::gpu(a, {}, gpu.stream()));
+      INFO(tokens << " tokens, head_dim " << dim);
+      REQUIRE(difference(in.read(gpu, a), expected) == "");
+      gpu.clear();
+    }
+  }
+}
+
+// Every number of digest warps, of rounds, and of heads that a warp has.
+TEST_CASE("kv_append: digests of any number of heads", "[gpu][kv_append][digest]") {
+  for (const std::int64_t dim : {16, 64, 128, 256}) {
+    for (std::int64_t heads = 1; heads <= 40; heads += heads < 9 ? 1 : 5) {
+      for (const std::int64_t heads_q : {std::int64_t{1}, 2 * heads}) {
+        for (const std::int64_t tokens : {3, 140, 2200}) {
+          if (tokens * (heads_q + 2 * heads) * dim > 300000) continue;
+          const inputs<bf16> in{{tokens, heads, dim, 16, true, dim, bi::rope_style::half, values::hostile}, heads_q};
+          test::host_backend host;
+          test::gpu_backend gpu;
+          const auto expected = in.template run<norm>(host, 1), got = in.template run<norm>(gpu, 1);
+          INFO(name_of(in));
+          REQUIRE(difference(got, expected) == "");
+          gpu.clear();
+        }
+      }
+    }
+  }
 }

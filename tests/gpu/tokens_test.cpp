@@ -953,7 +953,7 @@ bool force_kv_append(const test::manifest_operation& o) {
   for (const test::kv_case& c :
        {test::kv_case{600, 2, 64, 16, true, 64},
         test::kv_case{40, 3, 77, 5, true, 30, bi::rope_style::interleaved, values::hostile, true, 1, 1}}) {
-    force(o, test::flat_schedules(), to_string(c), [&](auto& b) { return test::run_kv_append<Norm, T>(b, c); });
+    force(o, test::shared_schedules(), to_string(c), [&](auto& b) { return test::run_kv_append<Norm, T>(b, c); });
   }
   return true;
 }
@@ -976,8 +976,13 @@ bool force_flat(const test::manifest_operation& o) {
     return true;
   }
   return force_gate_mul<test::silu_mul_op, T>(o) || force_gate_mul<test::gelu_mul_op, T>(o) ||
-         force_gate_mul<test::gelu_tanh_mul_op, T>(o) || force_kv_append<rms_norm_draft, T>(o) ||
-         force_kv_append<rms_norm_hf_draft, T>(o) || force_kv_append<rms_norm_one_plus_draft, T>(o);
+         force_gate_mul<test::gelu_tanh_mul_op, T>(o);
+}
+template <class T>
+bool force_shared(const test::manifest_operation& o) {
+  using namespace bi::contract;
+  return force_kv_append<rms_norm_draft, T>(o) || force_kv_append<rms_norm_hf_draft, T>(o) ||
+         force_kv_append<rms_norm_one_plus_draft, T>(o);
 }
 template <class T>
 bool force_digest(const test::manifest_operation& o) {
@@ -1011,6 +1016,10 @@ TEMPLATE_TEST_CASE("tokens: every schedule gives the reference's bytes", "[gpu][
   for (const test::manifest_operation& o : test::flat_operations()) {
     INFO(o.operation << "/" << o.contract);
     REQUIRE(force_flat<TestType>(o));
+  }
+  for (const test::manifest_operation& o : test::shared_operations()) {
+    INFO(o.operation << "/" << o.contract);
+    REQUIRE(force_shared<TestType>(o));
   }
   for (const test::manifest_operation& o : test::digest_operations()) {
     INFO(o.operation << "/" << o.contract);

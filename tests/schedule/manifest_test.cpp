@@ -27,6 +27,7 @@ TEST_CASE("manifest: every entry has a name of its own", "[schedule]") {
   using namespace test;
   check_names(manifest(row_operations(), row_schedules()));
   check_names(manifest(flat_operations(), flat_schedules()));
+  check_names(manifest(shared_operations(), shared_schedules()));
   check_names(manifest(count_operations(), flat_schedules()));
   check_names(manifest(edit_operations(), edit_schedules(true)));
   check_names(manifest(digest_operations(), digest_schedules()));
@@ -60,7 +61,9 @@ TEST_CASE("manifest: every schedule that is picked is forced too", "[schedule]")
     }
     for (const int width : {1, 32}) REQUIRE(test::covers(test::flat_schedules(), pick_flat_schedule(rows, width)));
     for (const std::int64_t threads : sizes) {
-      if (rows > 0) REQUIRE(test::covers(test::flat_schedules(), pick_shared_schedule(rows, threads)));
+      for (const bool hopper : {false, true}) {
+        if (rows > 0) REQUIRE(test::covers(test::shared_schedules(), pick_shared_schedule(rows, threads, hopper)));
+      }
     }
     for (const std::int64_t cols : sizes) REQUIRE(test::covers(test::row_schedules(), pick_row_schedule(rows, cols)));
   }

@@ -119,6 +119,11 @@ inline std::vector<manifest_operation> flat_operations() {
   }
   all.push_back({"embedding", "none"});
   all.push_back({"rope", rope_draft::name});
+  return all;
+}
+inline std::vector<manifest_operation> shared_operations() {
+  using namespace bi::contract;
+  std::vector<manifest_operation> all;
   for (const char* norm : {rms_norm_draft::name, rms_norm_hf_draft::name, rms_norm_one_plus_draft::name}) {
     all.push_back({"kv_append", std::string(norm) + "+" + rope_draft::name});
   }
@@ -136,6 +141,18 @@ inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
   std::vector<bi::schedule::flat_schedule> all;
   for (const std::int64_t blocks : grid_limits) {
     for (int threads = 32; threads <= 256; threads += 32) all.push_back({threads, blocks});
+  }
+  return all;
+}
+
+// ---- tokens, each shared by a thread block
+
+inline std::vector<bi::schedule::shared_schedule> shared_schedules() {
+  std::vector<bi::schedule::shared_schedule> all;
+  for (const std::int64_t blocks : grid_limits) {
+    for (int threads = 32; threads <= 512; threads += 32) {
+      for (const bool programmatic : {false, true}) all.push_back({threads, blocks, programmatic});
+    }
   }
   return all;
 }

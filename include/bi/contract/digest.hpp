@@ -20,8 +20,11 @@ inline constexpr std::uint64_t digest_step = 0x9E3779B97F4A7C15u;
 //   digest = mix64(bytes) + sum over words of mix64(word + (index + 1) * digest_step)
 // The length has a term of its own, so rows that differ in trailing zeros have different digests, and a thread adds up
 // its words' terms with no step at the end.
+// What is added to a word depends on its index alone, by steps, and so can be known before the word.
+BI_HD constexpr std::uint64_t digest_offset(std::uint64_t index) { return (index + 1) * digest_step; }
+BI_HD constexpr std::uint64_t digest_term_at(std::uint64_t word, std::uint64_t offset) { return mix64(word + offset); }
 BI_HD constexpr std::uint64_t digest_term(std::uint64_t word, std::uint64_t index) {
-  return mix64(word + (index + 1) * digest_step);
+  return digest_term_at(word, digest_offset(index));
 }
 BI_HD constexpr std::uint64_t digest_length_term(std::uint64_t bytes) { return mix64(bytes); }
 

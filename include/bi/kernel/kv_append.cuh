@@ -48,11 +48,12 @@ struct kv_append_params {
   std::int64_t heads_q, heads;  // heads_q = 0 without q
   device::rope_source rope;
   float norm_eps;
-  int lanes;     // kv_append_lanes_kernel: threads of a head
+  int lanes, lane_bits;                     // kv_append_lanes_kernel: threads of a head, 1 << lane_bits
+  std::uint64_t token_offset, head_offset;  // how far apart the digest's offsets of two tokens are, and of two heads
   bool aligned;  // every head of every array, and each weight, starts at a multiple of 16 bytes
 };
 
-inline constexpr int kv_append_threads = 256;  // of a thread block, at most
+inline constexpr int kv_append_threads = 512;  // of a thread block, at most
 
 // ---- what both kernels ask of a token
 
@@ -182,38 +183,42 @@ BI_D void normalise(const T* weight, float scale, device::held_vector<T>& x) {
   x.set(y);
 }
 
-// The terms of a vector whose first word has index `first`.
+// The terms of a vector whose first word has this offset.
 template <class T>
-BI_D std::uint64_t digest_vector(const device::held_vector<T>& x, std::uint64_t first) {
+BI_D std::uint64_t digest_vector(const device::held_vector<T>& x, std::uint64_t offset) {
   std::uint64_t sum = 0;
 #pragma unroll
   for (int i = 0; i < device::held_vector<T>::words / 2; ++i) {
     const std::uint64_t word = x.word[2 * i] | static_cast<std::uint64_t>(x.word[2 * i + 1]) << 32;
-    sum += contract::digest_term(word, first + static_cast<std::uint64_t>(i));
+    sum += contract::digest_term_at(word, offset + static_cast<std::uint64_t>(i) * contract::digest_step);
   }
   return sum;
 }
 
-// What the thread block's first `warps` warps have left. One thread calls it.
-BI_D inline std::uint64_t sum_of_warps(const std::uint64_t (&warp_sums)[kv_append_threads / 32], int warps) {
+// What the thread block's first `warps` warps have left. One thread calls it. Few have something, as a rule.
+BI_D inline std::uint64_t sum_of_warps(const std::uint64_t* warp_sums, int warps) {
+  constexpr int each = 4;
+  static_assert(kv_append_threads / 32 % each == 0, "reads no further");
   std::uint64_t sum = 0;
+#pragma unroll 1
+  for (int w = 0; w < warps; w += each) {
 #pragma unroll
-  for (int w = 0; w < kv_append_threads / 32; ++w) {
-    if (w < warps) sum += warp_sums[w];
+    for (int i = 0; i < each; ++i) {
+      const std::uint64_t other = warp_sums[w + i];
+      if (w + i < warps) sum += other;
+    }
   }
   return sum;
 }
 
-// Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more.
+// Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more than 64.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-inline constexpr int kv_append_most_blocks = 3;
+inline constexpr int kv_append_most_blocks = 1;
 #else
-inline constexpr int kv_append_most_blocks = 4;
+inline constexpr int kv_append_most_blocks = 2;
 #endif
 template <class T, bool SharesWarps>
-inline constexpr int kv_append_blocks = sizeof(T) == 4 ? 2
-                                        : SharesWarps  ? 3
-                                                       : kv_append_most_blocks;
+inline constexpr int kv_append_blocks = sizeof(T) == 4 || SharesWarps ? 1 : kv_append_most_blocks;
 
 // A thread block a token at a time, or, with One, one token; its rows are the heads of k, of v and of q, in this order,
 // dealt out to groups of `lanes` threads. With One the rounds after the first begin with the last warp, so that others
@@ -222,10 +227,11 @@ template <class Norm, class Rope, class T, bool Digest, bool One>
 BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !One>) void kv_append_lanes_kernel(
     const kv_append_params<T> p) {
   constexpr int width = device::vector_size, words = width * static_cast<int>(sizeof(T)) / 8;
-  __shared__ std::uint64_t warp_sums[kv_append_threads / 32];
-  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread / p.lanes;
-  const int groups = static_cast<int>(blockDim.x) / p.lanes, vectors = static_cast<int>(p.head_dim / width);
-  const int later_group = One ? group + (groups - 32 / p.lanes) - 2 * (thread / 32 * (32 / p.lanes)) : group;
+  __shared__ alignas(16) std::uint64_t warp_sums[kv_append_threads / 32];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread >> p.lane_bits;
+  const int groups = static_cast<int>(blockDim.x) >> p.lane_bits, vectors = static_cast<int>(p.head_dim / width);
+  const int in_warp = 32 >> p.lane_bits;  // groups
+  const int later_group = One ? group + (groups - in_warp) - 2 * (thread / 32 * in_warp) : group;
   const int heads = static_cast<int>(p.heads), cached = 2 * heads, rows = cached + static_cast<int>(p.heads_q);
   const bool rotates = p.rope.rotary_dim > 0;
   const kv_append_lane mine(lane, vectors, rotates ? static_cast<int>(p.rope.rotary_dim / (2 * width)) : vectors / 2);
@@ -248,6 +254,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
     return x;
   };
 
+  device::begin_dependent();
   std::int64_t token = blockIdx.x;
   std::uint32_t next = load_token(p, token);
   kv_append_vectors<T> next_x = load(token, group);
@@ -304,25 +311,41 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
         x.b.store(to + in_b);
       }
       if (!Digest || first >= cached) continue;
+      // Only warps that have k or v are here, and wait for each other.
+      const int busy = cached << p.lane_bits < static_cast<int>(blockDim.x) ? ((cached << p.lane_bits) + 31) / 32 * 32
+                                                                            : static_cast<int>(blockDim.x);
+      if (One && thread >= busy) continue;
+      const auto offset_of = [&](int of_row, int vector) {
+        return static_cast<std::uint64_t>(std::int64_t{now.run_index}) * p.token_offset +
+               static_cast<std::uint32_t>(of_row) * p.head_offset +
+               contract::digest_offset(static_cast<std::uint32_t>(vector * words));
+      };
       std::uint64_t terms = 0;
-      if (row < cached && mine.has) {
-        const std::uint64_t row_word = first_word(p, now) + static_cast<std::uint64_t>(row * vectors * words);
-        terms = digest_vector(x.a, row_word + static_cast<std::uint64_t>(mine.first * words)) +
-                digest_vector(x.b, row_word + static_cast<std::uint64_t>(mine.second * words));
+      if (cached << p.lane_bits <= 16) {  // the warp's other half has none, and takes the second vectors
+        const bool second = (thread & 16) != 0;
+        const int of_row = second ? row - in_warp / 2 : row;
+        device::held_vector<T> half = x.a;
+#pragma unroll
+        for (int w = 0; w < device::held_vector<T>::words; ++w) {
+          const std::uint32_t other = __shfl_xor_sync(device::full_warp, x.b.word[w], 16);
+          if (second) half.word[w] = other;
+        }
+        if (of_row < cached && mine.has)
+          terms = digest_vector(half, offset_of(of_row, second ? mine.second : mine.first));
+      } else if (row < cached && mine.has) {
+        terms = digest_vector(x.a, offset_of(row, mine.first)) + digest_vector(x.b, offset_of(row, mine.second));
       }
       terms = device::sum_in_warp(terms);
-      // What came before lies in shared memory rather than in a register of every thread.
-      if (thread % 32 == 0) {
-        std::uint64_t& sum = warp_sums[thread / 32];
-        sum = first == 0 ? terms : sum + terms;
+      if (One && cached <= in_warp) {
+        if (thread == 0) p.digest[token] = terms;
+        continue;
       }
+      // What came before lies in shared memory rather than in a register of every thread.
+      std::uint64_t* const sums = warp_sums + thread / 32;
+      if (thread % 32 == 0) *sums = first == 0 ? terms : *sums + terms;
       if (!One || first + groups < cached) continue;
-      // Only warps that have k or v wait for each other.
-      const int busy = cached * p.lanes < static_cast<int>(blockDim.x) ? (cached * p.lanes + 31) / 32 * 32
-                                                                       : static_cast<int>(blockDim.x);
-      if (thread >= busy) continue;
       if (busy > 32) device::named_barrier(1, busy);
-      if (thread == 0) p.digest[token] = sum_of_warps(warp_sums, busy / 32);
+      if (thread == 0) p.digest[token] = sum_of_warps(sums, busy / 32);
     }
     if (One) break;
     if (!Digest) continue;

@@ -64,6 +64,7 @@ BI_D void kv_append_copy(const kv_append_params<T>& p, const T* x, T* to) {
 template <class Norm, class Rope, class T>
 BI_KERNEL __launch_bounds__(kv_append_threads, 1) void kv_append_kernel(const kv_append_params<T> p) {
   __shared__ std::uint64_t warp_sums[kv_append_threads / 32];
+  device::begin_dependent();
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (std::int64_t token = blockIdx.x; token < p.tokens; token += gridDim.x) {
     const kv_append_token now = token_of(load_token(p, token));

@@ -39,21 +39,38 @@ constexpr flat_schedule pick_flat_schedule(std::int64_t items, int width = 1) {
   return s;
 }
 
-// Items that all threads of a block share, a block each, `threads` of them at once if there were so many. With no more
-// items than an H100 has processors each gets what it can use, up to 256, and a warp more: without work, it runs ahead of
-// those that wait for data, which are faster for it (0.1 of 3.7 us, kv_append of 64 tokens of K and V with digests,
-// perhaps as they find the instructions in the cache). More items get as many warps as leave room for all of them at once, in equal rounds, but at least
-// one or two: small blocks wait for each other less.
-constexpr flat_schedule pick_shared_schedule(std::int64_t items, std::int64_t threads) {
-  constexpr std::int64_t processors = 132, resident_warps = 32, most_blocks = std::int64_t{1} << 20;
+// How items are spread that all threads of a block share, a block each. No field changes a bit.
+struct shared_schedule {
+  int threads = 256;          // of a thread block: a multiple of 32, at most 512
+  std::int64_t blocks = 0;    // items are dealt out round after round
+  bool programmatic = false;  // may start while the kernel before it ends; sm_90
+
+  friend constexpr bool operator==(const shared_schedule& a, const shared_schedule& b) {
+    return a.threads == b.threads && a.blocks == b.blocks && a.programmatic == b.programmatic;
+  }
+  friend constexpr bool operator!=(const shared_schedule& a, const shared_schedule& b) { return !(a == b); }
+};
+
+inline std::string to_string(const shared_schedule& s) {
+  return "shared_schedule{threads=" + std::to_string(s.threads) + ", blocks=" + std::to_string(s.blocks) +
+         (s.programmatic ? ", programmatic}" : "}");
+}
+
+// `threads`: what an item has work for at once. With no more items than an H100 has processors each gets what it can use
+// and a warp more: without work, it runs ahead of those that wait for data, which are faster for it (0.1 of 3.7 us,
+// kv_append of 64 tokens of K and V with digests). More items get as many warps as leave room for all of them at once, in
+// equal rounds, but at least one or two: small blocks wait for each other less.
+constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t threads, bool hopper) {
+  constexpr std::int64_t processors = 132, resident_warps = 32, most_warps = 16, most_blocks = std::int64_t{1} << 20;
   const std::int64_t wanted = threads < 1 ? 1 : threads;
-  flat_schedule s;
+  shared_schedule s;
   s.blocks = items < most_blocks ? items : most_blocks;
+  s.programmatic = hopper;
   if (items <= processors) {
-    s.threads = wanted > 224 ? 256 : static_cast<int>(wanted + 31) / 32 * 32 + 32;
+    s.threads = wanted > 32 * (most_warps - 1) ? 32 * most_warps : static_cast<int>(wanted + 31) / 32 * 32 + 32;
   } else {
     const std::int64_t room = processors * resident_warps / items, least = wanted > 128 ? 2 : 1;
-    const std::int64_t warps = room < least ? least : room < 8 ? room : 8;
+    const std::int64_t warps = room < least ? least : room < most_warps ? room : most_warps;
     const std::int64_t rounds = (wanted + 32 * warps - 1) / (32 * warps), in_round = (wanted + rounds - 1) / rounds;
     s.threads = static_cast<int>(in_round + 31) / 32 * 32;
   }

@@ -30,7 +30,7 @@ status launch_embedding(const embedding_args<T>&, const schedule::flat_schedule&
 template <class Contract, class T>
 status launch_rope(const rope_args<T>&, const schedule::flat_schedule&, cuda_stream);
 template <class Norm, class Rope, class T>
-status launch_kv_append(const kv_append_args<T>&, const schedule::flat_schedule&, cuda_stream);
+status launch_kv_append(const kv_append_args<T>&, const schedule::shared_schedule&, cuda_stream);
 template <class Contract, class T>
 status launch_sample(const char*, const sample_args<T>&, const schedule::sample_schedule&, cuda_stream);
 template <class Contract, class T>
@@ -50,6 +50,7 @@ namespace test {
 using bi::schedule::digest_schedule;
 using bi::schedule::flat_schedule;
 using bi::schedule::sample_schedule;
+using bi::schedule::shared_schedule;
 
 template <class T>
 bi::status launch_with(const silu_mul_op&, const bi::gate_mul_args<T>& a, const flat_schedule& s, bi::cuda_stream t) {
@@ -80,7 +81,7 @@ bi::status launch_with(const rope_op&, const bi::rope_args<T>& a, const flat_sch
   return bi::launch_detail::launch_rope<bi::contract::rope_draft>(a, s, t);
 }
 template <class Norm, class T>
-bi::status launch_with(const kv_append_op<Norm>&, const bi::kv_append_args<T>& a, const flat_schedule& s,
+bi::status launch_with(const kv_append_op<Norm>&, const bi::kv_append_args<T>& a, const shared_schedule& s,
                        bi::cuda_stream t) {
   return bi::launch_detail::launch_kv_append<Norm, bi::contract::rope_draft>(a, s, t);
 }
