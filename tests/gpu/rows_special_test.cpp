@@ -8,6 +8,7 @@
 #include "gpu/support/late_copy.hpp"
 #include "support/catch.hpp"
 #include "support/ops_rows.hpp"
+#include "support/ops_tokens.hpp"
 
 // Rows of special values, in every kernel, and operations that begin before the kernel ahead of them has ended.
 
@@ -194,6 +195,36 @@ TEST_CASE("add_rms_norm waits for the kernel before it", "[gpu][rms_norm]") {
       INFO(rows << " rows of " << cols);
       REQUIRE(test::difference(got.data(), x.data(), n) == "");
       REQUIRE(test::difference(got.data() + n, residual.data(), n) == "");
+      gpu.clear();
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("add_rms_norm is add, then rms_norm", "[gpu][rms_norm]", bf16, fp16, float) {
+  using T = TestType;
+  for (const std::int64_t cols : {72, 200, 2048, 2056, 4096, 8192, 8200, 16384, 40960, 65544}) {
+    for (const std::int64_t rows : {1, 5, 64, 530}) {
+      const std::int64_t n = rows * cols;
+      if (n > 3000000) continue;
+      test::gpu_backend gpu;
+      bi::rms_norm_args<T> fused;
+      fused.rows = rows, fused.cols = cols;
+      fused.x = gpu.input(test::pool_vector<T>(n, test::values::hostile, 3));
+      fused.residual = gpu.input(test::pool_vector<T>(n, test::values::wide, 4));
+      fused.weight = gpu.input(test::pool_vector<T>(cols, test::values::normal, 5));
+      T *const sum = gpu.output<T>(n), *const out = gpu.output<T>(n);
+      T *const sum_alone = gpu.output<T>(n), *const out_alone = gpu.output<T>(n);
+      fused.residual_out = sum, fused.out = out;
+      test::require_ok(bi::rms_norm(fused, gpu.stream()));
+      bi::add_args<T> add;
+      add.x = fused.x, add.y = fused.residual, add.rows = rows, add.cols = cols, add.out = sum_alone;
+      test::require_ok(bi::add(add, gpu.stream()));
+      bi::rms_norm_args<T> norm;
+      norm.rows = rows, norm.cols = cols, norm.x = sum_alone, norm.weight = fused.weight, norm.out = out_alone;
+      test::require_ok(bi::rms_norm(norm, gpu.stream()));
+      INFO(rows << " rows of " << cols);
+      REQUIRE(test::difference(gpu.read(sum), gpu.read(sum_alone)) == "");
+      REQUIRE(test::difference(gpu.read(out), gpu.read(out_alone)) == "");
       gpu.clear();
     }
   }
