@@ -353,8 +353,8 @@ request_record replay(backend& b, const weights& w, const model_limits& l, const
   alone.calm = true;
   alone.prefix_cache = false;
   alone.keep_rows = true;
-  model m(b, w, l);
   const std::vector<request> one = {r};
+  model m(b, w, limits_for(l, one));
   server s(m, alone, one);
   s.run();
   return s.records().front();

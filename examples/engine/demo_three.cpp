@@ -59,8 +59,8 @@ class fault_bench {
   // A bit of K or a page goes while the request is served, checks are on.
   void damage(tally& t, bool lose) {
     const request r = make_any(random_, form_, h_.config.vocab);
-    const request_record truth = replay(backend_, weights_, form_.limits, r);
-    const std::int64_t when = random_.between(1, steps_of(r) - 1);
+    const request_record truth = serve({r}, unchecked(), {}, {}).front();
+    const std::int64_t when = random_.between(1, steps_ - 1);
     std::string branch = "?";
     const auto inject = [&](server& s, model& m, std::int64_t step) {
       if (step != when) return;
@@ -145,14 +145,12 @@ class fault_bench {
   // No checks: the digests of what is computed from the damaged bytes differ, and the replay says where it begins.
   void silent_flip(tally& t) {
     const request r = make_any(random_, form_, h_.config.vocab);
-    const std::int64_t when = random_.between(1, steps_of(r) - 1), layer = random_.between(0, h_.config.layers - 1);
+    const request_record truth = serve({r}, unchecked(), {}, {}).front();
+    const std::int64_t when = random_.between(1, steps_ - 1), layer = random_.between(0, h_.config.layers - 1);
     const auto inject = [&](server& s, model& m, std::int64_t step) {
       if (step == when) m.flip_bit(layer, slot_of(m, *pick_segment(s)), random_.next() & 0xfff, 13);
     };
-    schedule how = full();
-    how.checked = schedule::check::off;
-    const request_record got = serve({r}, how, inject, {}).front();
-    const std::optional<finding> f = first_difference(got, replay(backend_, weights_, form_.limits, r));
+    const std::optional<finding> f = first_difference(serve({r}, unchecked(), inject, {}).front(), truth);
     ++t.injected;
     if (!f) return;  // too small a difference to be seen in bf16
     ++t.detected;
@@ -165,17 +163,21 @@ class fault_bench {
  private:
   using injection = std::function<void(server&, model&, std::int64_t step)>;
 
-  schedule full() const {
+  static schedule unchecked() {
     schedule s;
     s.calm = true;
     s.keep_rows = true;
+    return s;
+  }
+  static schedule full() {
+    schedule s = unchecked();
     s.checked = schedule::check::full;
     return s;
   }
 
   std::vector<request_record> serve(const std::vector<request>& all, const schedule& how, const injection& inject,
                                     const server::mistakes& mistake) {
-    model m(backend_, weights_, form_.limits);
+    model m(backend_, weights_, limits_for(form_.limits, all));
     server s(m, how, all);
     s.mistake = mistake;
     std::int64_t step = 0;
@@ -185,10 +187,6 @@ class fault_bench {
     } while (s.step());
     steps_ = step - 1;
     return s.records();
-  }
-  std::int64_t steps_of(const request& r) {
-    (void)serve({r}, full(), {}, {});
-    return steps_;
   }
 
   segment_ptr pick_segment(const server& s) {
@@ -238,7 +236,7 @@ class fault_bench {
   backend& backend_;
   weights& weights_;
   random_source random_;
-  std::int64_t steps_ = 0;
+  std::int64_t steps_ = 0;  // of the last serve
 };
 
 }  // namespace

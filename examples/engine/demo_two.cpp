@@ -100,7 +100,7 @@ plan draw_plan(random_source& random, const d2_form& f, std::int64_t number) {
   p.how.seed = random.next();
   p.how.branches = static_cast<order>(random.between(0, 3));
   p.how.chunk = random.chance(50) ? 0 : random.between(16, p.limits.rows);
-  p.how.arrival_gap = 1;
+  p.how.arrival_gap = random.between(0, 1);
   p.how.short_percent = random.chance(50) ? 100 : 25;
   p.how.preempt_percent = random.chance(50) ? 0 : 4;
   p.how.evict_percent = number % 2 == 0 ? 0 : 8;

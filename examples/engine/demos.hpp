@@ -49,11 +49,12 @@ json begin_report(const char* what, const host& h, const backend& b, const weigh
 struct d1_form {
   std::int64_t equal = 1000, tokens = 1000, prompt = 64;  // tokens: new ones
   std::int64_t background = 400, longest = 4096;          // tokens of a background request at most
+  std::int64_t warm_baseline_tokens = 250;                // at T=1 the baseline is not timed, and differs early
   std::int64_t ablation_equal = 256, ablation_tokens = 200;
   std::int64_t seeds = 1000, seed_tokens = 100;
   std::int64_t batch_sizes = 50;  // that each equal request must have been part of
-  model_limits limits{.rows = 2048, .requests = 256, .pages = 22000, .page_size = 16, .max_view = 4096};
-  schedule how{.arrival_gap = 2, .short_percent = 25, .preempt_percent = 1, .grouped = true, .pad_to = 8};
+  model_limits limits{.rows = 2048, .requests = 512, .pages = 24000, .page_size = 16, .max_view = 4096};
+  schedule how{.arrival_gap = 2, .short_percent = 25, .preempt_percent = 1, .pad_to = 8};
   static d1_form small();
 };
 json run_d1(const host& h, const d1_form& f);
@@ -61,10 +62,10 @@ json run_d1(const host& h, const d1_form& f);
 // D2: branches joined without a copy give one result under every schedule.
 struct d2_form {
   std::int64_t schedules = 200, most_others = 255, other_tokens = 16, other_prompt = 64;
-  std::int64_t prompt = 300, drawn = 12;  // drawn: tokens of a branch that are not forced, at most
+  std::int64_t prompt = 300, drawn = 6;  // drawn: tokens of a branch that are not forced, at most
   std::vector<std::int64_t> lengths{1, 15, 16, 17, 255, 256, 257, 1000};
-  std::int64_t wide = 16, samples = 8, sample_tokens = 16;
-  std::int64_t controls = 4;  // schedules for what must fail
+  std::int64_t wide = 16, samples = 8, sample_tokens = 8;
+  std::int64_t controls = 2;  // schedules for what must fail
   std::vector<std::int64_t> page_sizes{16, 32, 64};
   model_limits limits{.rows = 4096, .requests = 256, .pages = 0, .page_size = 0, .max_view = 4096};
   std::int64_t cache_tokens = 60000;
@@ -74,7 +75,7 @@ json run_d2(const host& h, const d2_form& f);
 
 // D3: a log that says what happened, and finds out what did not.
 struct d3_form {
-  std::int64_t requests = 500, replayed = 100, tokens = 64, prompt = 100;
+  std::int64_t requests = 500, replayed = 100, tokens = 32, prompt = 100;
   std::int64_t faults = 20;  // of each kind
   model_limits limits{.rows = 2048, .requests = 256, .pages = 12000, .page_size = 16, .max_view = 2048};
   static d3_form small();

@@ -3,6 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "bi/runtime.hpp"
 #include "kernels.hpp"
 
@@ -20,6 +22,7 @@ struct norm_params {
   bf16 *residual_out, *out;
   std::int64_t cols;
   float eps;
+  unsigned busy;  // threads that add; the others of a warp look on
 };
 
 // cols is a multiple of 8, and rows are aligned to 16 bytes: as the model's are.
@@ -27,8 +30,10 @@ __global__ void norm_by_rows_kernel(norm_params p) {
   extern __shared__ float held[];  // [cols], then [32]
   float* const share = held + p.cols;
   const std::int64_t row = std::int64_t{blockIdx.x} * p.cols;
+  const std::int64_t first = threadIdx.x < p.busy ? std::int64_t{threadIdx.x} * 8 : p.cols,
+                     step = std::int64_t{p.busy} * 8;
   float sum = 0;
-  for (std::int64_t i = std::int64_t{threadIdx.x} * 8; i < p.cols; i += std::int64_t{blockDim.x} * 8) {
+  for (std::int64_t i = first; i < p.cols; i += step) {
     bf16 x[8], r[8];
     *reinterpret_cast<uint4*>(x) = *reinterpret_cast<const uint4*>(p.x + row + i);
     if (p.residual != nullptr) {
@@ -47,7 +52,7 @@ __global__ void norm_by_rows_kernel(norm_params p) {
   sum = 0;
   for (unsigned w = 0; w < blockDim.x / 32; ++w) sum += share[w];
   const float scale = rsqrtf(sum / static_cast<float>(p.cols) + p.eps);
-  for (std::int64_t i = std::int64_t{threadIdx.x} * 8; i < p.cols; i += std::int64_t{blockDim.x} * 8) {
+  for (std::int64_t i = first; i < p.cols; i += step) {
     bf16 w[8], y[8];
     *reinterpret_cast<uint4*>(w) = *reinterpret_cast<const uint4*>(p.weight + i);
     for (int j = 0; j < 8; ++j) y[j] = store(held[i + j] * scale * load(&w[j]));
@@ -103,10 +108,12 @@ __global__ void join_kernel(join_params p) {
 }  // namespace
 
 bi::status launch_norm_by_rows(const bi::rms_norm_args<bf16>& a, bi::cuda_stream stream) {
-  const norm_params p = {a.x, a.residual, a.weight, a.residual_out, a.out, a.cols, a.eps};
+  norm_params p = {a.x, a.residual, a.weight, a.residual_out, a.out, a.cols, a.eps, 1};
+  const std::int64_t each = a.rows < 32 ? 8 : a.rows < 256 ? 16 : 32;  // elements of a thread
+  p.busy = static_cast<unsigned>(std::clamp<std::int64_t>(a.cols / each, 1, 1024));
   bi::launch_shape s;
   s.grid.x = static_cast<unsigned>(a.rows);
-  s.block.x = a.rows < 32 ? 1024 : a.rows < 256 ? 512 : 256;
+  s.block.x = (p.busy + 31) / 32 * 32;
   s.shared_bytes = static_cast<std::size_t>(a.cols + 32) * sizeof(float);
   return bi::launch("norm_by_rows", norm_by_rows_kernel, s, p, stream);
 }

@@ -193,9 +193,11 @@ bool model::put_pages(const batch& s, std::int64_t views) {
   for (std::size_t v = 0; v < s.len.size(); ++v) {
     for (std::int32_t r = s.run_start[v]; r < s.run_start[v + 1]; ++r) {
       const bi::kv_run& run = s.runs[static_cast<std::size_t>(r)];
-      const bool whole = run.slot % size == 0 && (run.length % size == 0 || r + 1 == s.run_start[v + 1]);
-      if (!whole) return false;
-      for (std::int32_t i = 0; i < run.length; i += size) pages.push_back((run.slot + i) / size);
+      std::int32_t page = run.slot / size, left = run.length;
+      if (page * size != run.slot) return false;
+      for (; left >= size; left -= size) pages.push_back(page++);
+      if (left > 0 && r + 1 < s.run_start[v + 1]) return false;
+      if (left > 0) pages.push_back(page);
     }
     start.push_back(static_cast<std::int32_t>(pages.size()));
   }
@@ -456,25 +458,39 @@ void model::finish(const shape& s) {
 
 // ---- what is asked of the cache apart from steps
 
-std::vector<std::uint64_t> model::digest_kv(const std::vector<bi::kv_run>& runs) {
-  std::int32_t count = 0;
-  for (const bi::kv_run& r : runs) count += r.length;
-  used_ = 0;
-  put(runs_, runs, {}, 0);
-  put(run_start_, {0, static_cast<std::int32_t>(runs.size())}, 0, 0);
-  put(len_, {count}, 0, 0);
-  backend_.upload(input_.data(), staged_.data(), used_);
-  for (std::size_t i = 0; i < cache_.size(); ++i) {
-    bi::digest_kv_args<bf16> d;
-    d.cache = cache<const bf16>(i);
-    d.view = bi::run_list{in(runs_), in(run_start_)};
-    d.count = in(len_);
-    d.requests = 1;
-    d.out = out(kv_digest_) + i;
-    backend_.digest_kv(d);
+std::vector<std::vector<std::uint64_t>> model::digest_kv(const std::vector<std::vector<bi::kv_run>>& lists) {
+  std::vector<std::vector<std::uint64_t>> digests(lists.size());
+  const auto most = static_cast<std::size_t>(std::min(limits_.requests, limits_.rows));
+  for (std::size_t begin = 0; begin < lists.size(); begin += most) {
+    const std::size_t count = std::min(most, lists.size() - begin);
+    std::vector<bi::kv_run> runs;
+    std::vector<std::int32_t> start{0}, length;
+    for (std::size_t i = 0; i < count; ++i) {
+      length.push_back(0);
+      for (const bi::kv_run& r : lists[begin + i]) length.back() += r.length;
+      runs.insert(runs.end(), lists[begin + i].begin(), lists[begin + i].end());
+      start.push_back(static_cast<std::int32_t>(runs.size()));
+    }
+    used_ = 0;
+    put(runs_, runs, {}, 0);
+    put(run_start_, start, 0, 0);
+    put(len_, length, 0, 0);
+    backend_.upload(input_.data(), staged_.data(), used_);
+    for (std::size_t i = 0; i < cache_.size(); ++i) {
+      bi::digest_kv_args<bf16> d;
+      d.cache = cache<const bf16>(i);
+      d.view = bi::run_list{in(runs_), in(run_start_)};
+      d.count = in(len_);
+      d.requests = static_cast<std::int64_t>(count);
+      d.out = out(kv_digest_) + i * count;
+      backend_.digest_kv(d);
+    }
+    const std::size_t words = cache_.size() * count;
+    backend_.download(fetched_.data(), output_.data(), kv_digest_.offset + words * sizeof(std::uint64_t));
+    const std::vector<std::uint64_t> all = get(kv_digest_, words);
+    for (std::size_t i = 0; i < words; ++i) digests[begin + i % count].push_back(all[i]);
   }
-  backend_.download(fetched_.data(), output_.data(), kv_digest_.offset + cache_.size() * sizeof(std::uint64_t));
-  return get(kv_digest_, cache_.size());
+  return digests;
 }
 
 void model::flip_bit(std::int64_t layer, std::int64_t slot, std::int64_t element, int bit) {

@@ -84,8 +84,8 @@ class model {
   model& operator=(const model&) = delete;
 
   step_result forward(const batch& s);
-  // The digest of each layer's K and V of some runs, from the bytes in the cache.
-  std::vector<std::uint64_t> digest_kv(const std::vector<bi::kv_run>& runs);
+  // The digests of each list of runs, one a layer, from the bytes in the cache.
+  std::vector<std::vector<std::uint64_t>> digest_kv(const std::vector<std::vector<bi::kv_run>>& lists);
   // One element of the cache, for faults that are injected.
   void flip_bit(std::int64_t layer, std::int64_t slot, std::int64_t element, int bit);
 

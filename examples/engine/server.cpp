@@ -96,6 +96,13 @@ std::int64_t pages_needed(const script& s, std::int64_t page_size) {
   return sum;
 }
 
+model_limits limits_for(model_limits l, const std::vector<request>& all) {
+  std::int64_t sum = 4;
+  for (const request& r : all) sum += pages_needed(r.what, l.page_size);
+  l.pages = std::min(l.pages, sum);
+  return l;
+}
+
 std::int64_t tokens_drawn(const script& s) {
   std::int64_t sum = 0;
   for (const phase& p : s) {
@@ -137,7 +144,7 @@ server::server(model& m, const schedule& s, const std::vector<request>& requests
   arriving_.assign(order.begin(), order.end());
   std::int64_t when = 0;
   for (live* r : arriving_) {  // bursts: half of the requests arrive together with the one before
-    if (random_.chance(50)) when += random_.between(1, 2 * schedule_.arrival_gap - 1);
+    if (schedule_.arrival_gap > 0 && random_.chance(50)) when += random_.between(1, 2 * schedule_.arrival_gap - 1);
     r->arrival = when;
   }
 }
@@ -247,8 +254,9 @@ void server::reduce(branch& b) {
     lengths.push_back(tokens_of(own));
     position = std::max(position, c->next_position());
     if (schedule_.checked == schedule::check::off) continue;
-    for (const segment_ptr& s : own) {
-      if (s->pending() == 0 && !intact(*s)) repair(*b.owner, *s);
+    const std::vector<bool> good = intact(own);
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      if (own[i]->pending() == 0 && !good[i]) repair(*b.owner, *own[i]);
     }
   }
   b.digest = bi::contract::digest_merge(b.digest, digests.data(), lengths.data(),
@@ -593,22 +601,30 @@ void server::commit(const std::vector<part>& parts, const batch& b, const step_r
 
 // ---- K and V against their record
 
-bool server::intact(const segment& s) {
-  ++stats_.checks;
+std::vector<bool> server::intact(const std::vector<segment_ptr>& segments) {
   const std::int64_t size = model_.limits().page_size;
-  if (static_cast<std::int64_t>(s.pages.size()) * size < s.computed) return false;
-  for (const std::int32_t page : s.pages) {
-    if (pool_.holders(page) < 1) return false;
-  }
-  if (s.computed == 0) return true;
   const model_config& c = model_.config();
   const std::uint64_t bytes = bi::contract::kv_token_bytes(c.heads_kv, c.head_dim, 2);
-  const std::uint64_t length = bi::contract::digest_length_term(static_cast<std::uint64_t>(s.computed) * bytes);
-  const std::vector<std::uint64_t> found = model_.digest_kv(runs_of(s, s.computed));
-  for (std::size_t l = 0; l < found.size(); ++l) {
-    if (found[l] != s.kv[l] + length) return false;
+  std::vector<bool> good;
+  std::vector<std::size_t> read;
+  std::vector<std::vector<bi::kv_run>> runs;
+  for (const segment_ptr& s : segments) {
+    const auto held = [&](std::int32_t page) { return pool_.holders(page) > 0; };
+    good.push_back(static_cast<std::int64_t>(s->pages.size()) * size >= s->computed &&
+                   std::all_of(s->pages.begin(), s->pages.end(), held));
+    if (!good.back() || s->computed == 0) continue;
+    read.push_back(good.size() - 1);
+    runs.push_back(runs_of(*s, s->computed));
   }
-  return true;
+  const std::vector<std::vector<std::uint64_t>> found = model_.digest_kv(runs);
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    const segment& s = *segments[read[i]];
+    const std::uint64_t length = bi::contract::digest_length_term(static_cast<std::uint64_t>(s.computed) * bytes);
+    const auto same = [length](std::uint64_t a, std::uint64_t b) { return a == b + length; };
+    good[read[i]] = std::equal(found[i].begin(), found[i].end(), s.kv.begin(), s.kv.end(), same);
+  }
+  stats_.checks += static_cast<std::int64_t>(segments.size());
+  return good;
 }
 
 void server::repair(live& r, segment& s) {
@@ -620,16 +636,29 @@ void server::repair(live& r, segment& s) {
   ++stats_.repairs;
 }
 
-bool server::views_intact(const part& p) {
-  bool good = true;
-  std::vector<segment_ptr> view = p.s->before;
-  view.push_back(p.s);
-  for (const segment_ptr& s : view) {
-    if (intact(*s)) continue;
-    repair(*p.owner, *s);
-    good = false;
+// Each segment that a part sees is read once.
+std::vector<server::part> server::with_intact_views(std::vector<part> parts) {
+  std::vector<segment_ptr> seen;
+  std::vector<live*> owners;
+  for (const part& p : parts) {
+    std::vector<segment_ptr> view = p.s->before;
+    view.push_back(p.s);
+    for (const segment_ptr& s : view) {
+      if (std::find(seen.begin(), seen.end(), s) != seen.end()) continue;
+      seen.push_back(s);
+      owners.push_back(p.owner);
+    }
   }
-  return good;
+  const std::vector<bool> good = intact(seen);
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    if (!good[i]) repair(*owners[i], *seen[i]);
+  }
+  const auto size = static_cast<std::size_t>(model_.limits().page_size);
+  const auto thrown_out = [size](const part& p) {
+    return p.s->pages.size() * size < static_cast<std::size_t>(p.s->computed + p.count) || !complete(p.s->before);
+  };
+  parts.erase(std::remove_if(parts.begin(), parts.end(), thrown_out), parts.end());
+  return parts;
 }
 
 std::vector<segment_ptr> server::segments(std::size_t request) const { return requests_.at(request)->segments; }
@@ -643,23 +672,13 @@ bool server::step() {
   if (running_.empty()) return false;
   disturb();
   std::vector<part> parts = choose();
-  if (schedule_.checked == schedule::check::full) {
-    std::vector<part> good;
-    for (const part& p : parts) {
-      if (views_intact(p)) good.push_back(p);
-    }
-    // What was thrown out may be part of a view that had been found good.
-    parts.clear();
-    for (const part& p : good) {
-      const auto size = static_cast<std::size_t>(model_.limits().page_size);
-      const bool whole = p.s->pages.size() * size >= static_cast<std::size_t>(p.s->computed + p.count);
-      if (whole && complete(p.s->before)) parts.push_back(p);
-    }
-  }
+  if (schedule_.checked == schedule::check::full) parts = with_intact_views(std::move(parts));
   if (!parts.empty()) {
     const batch s = assemble(parts);
     commit(parts, s, model_.forward(s));
   }
+  idle_ = parts.empty() ? idle_ + 1 : 0;  // branches that start late, or damage, leave some steps empty
+  if (idle_ > 1000) throw std::runtime_error("no request can go on: pages of the cache were lost");
   ++clock_;
   return true;
 }

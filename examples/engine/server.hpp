@@ -31,7 +31,7 @@ struct schedule {
   int evict_percent = 0;         // chance that a step throws one segment out
   int fallback_percent = 0;      // chance that a fork falls back to one branch at a time
   bool prefix_cache = true;
-  bool grouped = false;     // attention reads what views share once
+  bool grouped = false;     // attention reads once what views share: pays from some hundred tokens on
   std::int64_t pad_to = 0;  // decode steps are padded to multiples of this and replayed as graphs, 0: never
   order branches = order::parallel;
   check checked = check::off;
@@ -170,9 +170,9 @@ class server {
   bool make_room(const live& owner, const std::vector<part>& parts);
   void throw_out(segment& s);
   void preempt(live& r);
-  bool intact(const segment& s);
+  std::vector<bool> intact(const std::vector<segment_ptr>& segments);
   void repair(live& r, segment& s);
-  bool views_intact(const part& p);
+  std::vector<part> with_intact_views(std::vector<part> parts);
 
   model& model_;
   const schedule schedule_;
@@ -185,12 +185,14 @@ class server {
   std::vector<request_record> records_;
   std::vector<std::set<std::int64_t>> batch_sizes_;
   server_stats stats_;
-  std::int64_t clock_ = 0, sampled_ = 0;
+  std::int64_t clock_ = 0, sampled_ = 0, idle_ = 0;
 };
 
 // Most tokens of a view of the request, and pages that it needs at most.
 std::int64_t longest_view(const script& s);
 std::int64_t pages_needed(const script& s, std::int64_t page_size);
+// The limits with no more pages than all of them can need at a time, and a few to lose.
+model_limits limits_for(model_limits l, const std::vector<request>& all);
 // Tokens that the script draws in all branches.
 std::int64_t tokens_drawn(const script& s);
 

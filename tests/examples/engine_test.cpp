@@ -440,6 +440,37 @@ TEST_CASE("engine: a page that goes bad is found, named and restored") {
   }
 }
 
+TEST_CASE("engine: a cache that lost the pages that a request needs ends with an error") {
+  world x;
+  const std::vector<e::request> one = {e::plain_request({1, 2, 3, 4, 5}, 9, {})};
+  x.limits.pages = e::pages_needed(one.front().what, x.limits.page_size);
+  e::schedule s = calm();
+  s.checked = e::schedule::check::full;
+  e::model m(*x.b, x.w, x.limits);
+  e::server v(m, s, one);
+  REQUIRE(v.step());
+  v.lose_page(*v.segments(0).front());
+  CHECK(message_of([&] { v.run(); }) == "no request can go on: pages of the cache were lost");
+}
+
+TEST_CASE("engine: digests of many lists of runs are those of each alone") {
+  world x;
+  e::model m(*x.b, x.w, x.limits);
+  const std::vector<e::request> one = {e::plain_request({1, 2, 3, 4, 5, 6, 7, 8, 9}, 20, warm(3))};
+  e::server v(m, calm(), one);
+  while (v.sampled() < 15) REQUIRE(v.step());
+  std::vector<std::vector<bi::kv_run>> lists;
+  for (std::int64_t i = 1; i <= 20; ++i) lists.push_back(v.runs_of(*v.segments(0).front(), i));
+  REQUIRE(static_cast<std::int64_t>(lists.size()) > 2 * x.limits.requests);
+  const std::vector<std::vector<std::uint64_t>> together = m.digest_kv(lists);
+  std::set<std::uint64_t> different;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    CHECK(m.digest_kv({lists[i]}).front() == together[i]);
+    different.insert(together[i].begin(), together[i].end());
+  }
+  CHECK(different.size() == lists.size() * static_cast<std::size_t>(m.config().layers));
+}
+
 TEST_CASE("engine: requests that can't be served are refused") {
   world x;
   const auto error = [&](const e::request& r) { return message_of([&] { (void)x.serve({r}, calm()); }); };
