@@ -140,7 +140,6 @@ json run_d1(const host& h, const d1_form& f) {
   double ratio = 0;
   std::int64_t variety = std::int64_t{1} << 62;
   json modes = json::array();
-  std::vector<curve> curves;
   schedule how = f.how;
   how.seed = h.seed;
   for (const sampling_mode& mode : {greedy, warm}) {
@@ -164,8 +163,6 @@ json run_d1(const host& h, const d1_form& f) {
     print(mode.name, "baseline", f.equal, x);
     m.set("bi", describe(o)).set("equal_to_solo", same).set("baseline", describe(x));
     modes.push(m.set("baseline_tokens", tokens));
-    curves.push_back({std::string("bi, ") + mode.name, o.unique_by_position});
-    curves.push_back({std::string("baseline, ") + mode.name, x.unique_by_position});
     sequences = std::max(sequences, o.sequences);
     digests = std::max(digests, o.digests);
     baseline = std::min(baseline, x.sequences);
@@ -202,8 +199,6 @@ json run_d1(const host& h, const d1_form& f) {
   report.set("seeds", f.seeds).set("seed_outputs", s.sequences);
   report.set("time_ratio_to_baseline", ratio).set("modes", modes);
   report.set("ablations", ablations);
-  write_file(h.folder + "/engine_d1.svg",
-             svg_chart("Different answers to " + std::to_string(f.equal) + " equal requests", "new tokens", curves));
   return report;
 }
 

@@ -22,7 +22,7 @@ struct host {
   model_config config;
   std::uint64_t seed = 1;    // of weights, traffic and schedules
   std::string commit;        // of the program, for the report
-  std::string folder = ".";  // for logs and plots
+  std::string folder = ".";  // for logs
   progress_bar* bar = nullptr;
 };
 

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -53,40 +52,6 @@ void progress_bar::show(std::int64_t done) {
   } else {
     std::fprintf(stderr, "%3.0f%%  %s  %.0f s left\n", 100 * part, label_.c_str(), left);
   }
-}
-
-std::string svg_chart(const std::string& title, const std::string& x_axis, const std::vector<curve>& curves) {
-  constexpr const char* colours[] = {"#0b7285", "#c92a2a", "#e67700", "#5f3dc4", "#2b8a3e", "#495057"};
-  constexpr double left = 60, top = 40, width = 560, height = 280;
-  std::int64_t most = 2, longest = 2;
-  for (const curve& c : curves) {
-    longest = std::max(longest, static_cast<std::int64_t>(c.values.size()));
-    for (const std::int64_t v : c.values) most = std::max(most, v);
-  }
-  const double decades = std::ceil(std::log10(static_cast<double>(most)));
-  const auto x = [&](double i) { return left + width * i / static_cast<double>(longest - 1); };
-  const auto y = [&](double v) { return top + height * (1 - std::log10(std::max(v, 1.0)) / decades); };
-  std::ostringstream s;
-  s << R"(<svg xmlns="http://www.w3.org/2000/svg" width="820" height="380" font-family="sans-serif" font-size="12">)"
-    << "\n<rect width=\"820\" height=\"380\" fill=\"white\"/>\n<text x=\"60\" y=\"24\" font-size=\"14\">" << title
-    << "</text>\n";
-  for (double v = 1, d = 0; d <= decades; v *= 10, ++d) {
-    s << "<path d=\"M" << left << " " << y(v) << "h" << width << "\" stroke=\"#ced4da\"/><text x=\"" << left - 8
-      << "\" y=\"" << y(v) + 4 << "\" text-anchor=\"end\">" << v << "</text>\n";
-  }
-  s << "<text x=\"" << left << "\" y=\"" << top + height + 18 << "\">1</text><text x=\"" << left + width << "\" y=\""
-    << top + height + 18 << "\" text-anchor=\"end\">" << longest << "</text><text x=\"" << left + width / 2 << "\" y=\""
-    << top + height + 34 << "\" text-anchor=\"middle\">" << x_axis << "</text>\n";
-  for (std::size_t i = 0; i < curves.size(); ++i) {
-    const char* colour = colours[i % std::size(colours)];
-    s << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colour << "\" points=\"";
-    for (std::size_t j = 0; j < curves[i].values.size(); ++j) {
-      s << x(static_cast<double>(j)) << "," << y(static_cast<double>(curves[i].values[j])) << " ";
-    }
-    s << "\"/>\n<text fill=\"" << colour << "\" x=\"632\" y=\"" << top + 12 + 18 * static_cast<double>(i) << "\">"
-      << curves[i].name << "</text>\n";
-  }
-  return s.str() + "</svg>\n";
 }
 
 void write_file(const std::string& path, const std::string& text) {

@@ -35,13 +35,6 @@ class progress_bar {
   clock::time_point start_, shown_;
 };
 
-// A chart of lines over 1, 2, 3, ...; the vertical axis is logarithmic.
-struct curve {
-  std::string name;
-  std::vector<std::int64_t> values;
-};
-std::string svg_chart(const std::string& title, const std::string& x_axis, const std::vector<curve>& curves);
-
 // Throws std::runtime_error when it can't.
 void write_file(const std::string& path, const std::string& text);
 std::string read_file(const std::string& path);
