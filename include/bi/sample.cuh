@@ -30,17 +30,14 @@ template <class Contract, class T>
 status launch_sample(const char* operation, const sample_args<T>& a, const schedule::sample_schedule& s,
                      cuda_stream stream) {
   if (a.rows == 0) return {};
-  const std::int64_t part = schedule::sample_part(s, a.vocab);
-  const std::int64_t held = s.hold ? kernel::sample_shared_bytes<T>(part) : 0;
   kernel::sample_kernel_params<T, sample_params> p = {};
   p.logits = a.logits;
   p.logits_stride = a.logits_stride == 0 ? a.vocab : a.logits_stride;
   p.rows = a.rows;
   p.vocab = static_cast<int>(a.vocab);
-  p.clusters = s.blocks;
+  p.clusters = s.blocks < a.rows ? s.blocks : a.rows;
   p.cluster = s.cluster;
-  p.part = static_cast<int>(part);
-  p.holds = s.hold && held <= schedule::sample_most_shared_bytes;
+  p.part = static_cast<int>(schedule::sample_part(s, a.vocab, a.logprob != nullptr));
   p.settings = a.params;
   p.token = a.token;
   p.logprob = a.logprob;
@@ -48,12 +45,15 @@ status launch_sample(const char* operation, const sample_args<T>& a, const sched
   p.saw_nan = sample_saw_nan;
   p.no_candidate = sample_no_candidate;
   p.bad_params = sample_bad_params;
-  p.aligned = device::vector_aligned(a.logits, p.logits_stride);
+  p.aligned = device::vector_aligned(a.logits, a.rows == 1 ? 0 : p.logits_stride);  // one row has no next
+  p.programmatic = s.programmatic;
+  p.slots = p.aligned ? s.slots : 0;
   launch_shape shape;
-  shape.grid.x = static_cast<unsigned>(s.blocks * s.cluster);
+  shape.grid.x = static_cast<unsigned>(p.clusters * s.cluster);
   shape.block.x = static_cast<unsigned>(kernel::sample_threads);
   shape.cluster = static_cast<unsigned>(s.cluster);
-  shape.shared_bytes = static_cast<std::size_t>(p.holds ? held : kernel::sample_shared_bytes<T>(0));
+  shape.shared_bytes = static_cast<std::size_t>(kernel::sample_shared_bytes(p.slots));
+  shape.programmatic = s.programmatic;
   return launch(operation, kernel::sample_kernel<Contract, T, sample_params>, shape, p, stream);
 }
 

@@ -18,21 +18,31 @@
 using bi::contract::gumbel_noise;
 using bi::device::noise_bound;
 
-TEST_CASE("sample schedules: every block of the row tree has one thread block", "[schedule][sample]") {
+TEST_CASE("sample schedules: parts are whole vectors or blocks of the row tree, and cover the row",
+          "[schedule][sample]") {
   using namespace bi::schedule;
   STATIC_REQUIRE(sample_block == bi::contract::row_block);
   for (std::int64_t vocab = 1; vocab <= bi::contract::sample_max_vocab; vocab += vocab < 100000 ? 997 : 50021) {
-    const auto s = pick_sample_schedule(7, vocab, 4, true);
-    const std::int64_t part = sample_part(s, vocab);
-    INFO("vocab " << vocab << ": " << to_string(s));
-    REQUIRE(s.cluster <= 8);
-    REQUIRE(part % sample_block == 0);
-    REQUIRE(part * s.cluster >= vocab);
-    REQUIRE(part * (s.cluster - 1) < vocab);  // none is idle
-    REQUIRE((!s.hold || part * 4 <= sample_held_bytes));
-    REQUIRE(pick_sample_schedule(7, vocab, 4, false).cluster == 1);
+    for (const std::int64_t rows : {1, 7, 32, 64, 100, 256, 5000}) {
+      const auto s = pick_sample_schedule(rows, vocab, 4, true);
+      INFO(rows << " rows, vocab " << vocab << ": " << to_string(s));
+      REQUIRE(s.cluster <= 16);
+      REQUIRE((s.cluster <= 8 || rows <= 4));
+      REQUIRE(s.blocks <= rows);
+      for (const bool folds : {false, true}) {
+        const std::int64_t part = sample_part(s, vocab, folds);
+        REQUIRE(part % (folds ? sample_block : 8) == 0);
+        REQUIRE(part * s.cluster >= vocab);
+      }
+      REQUIRE((s.cluster == 1 || vocab >= s.cluster * sample_least_part));
+      const auto other = pick_sample_schedule(rows, vocab, 4, false);
+      REQUIRE((other.cluster == 1 && other.slots == 0 && !other.programmatic));
+    }
   }
-  CHECK(pick_sample_schedule(1, 151936, 4, true) == sample_schedule{7, true, 1});
+  CHECK(pick_sample_schedule(1, 151936, 4, true) == sample_schedule{16, sample_slots, 1, true});
+  CHECK(pick_sample_schedule(64, 151936, 4, true) == sample_schedule{2, sample_slots, 64, true});
+  CHECK(pick_sample_schedule(256, 151936, 4, true) == sample_schedule{1, sample_slots, 256, true});
+  CHECK(pick_sample_schedule((std::int64_t{1} << 62), 151936, 2, true).blocks == 264);
   CHECK(pick_sample_schedule(0, 5, 2, true).blocks == 0);
 }
 

@@ -197,9 +197,11 @@ inline std::vector<manifest_operation> sample_operations() {
 }
 inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
   std::vector<bi::schedule::sample_schedule> all;
-  for (const std::int64_t blocks : {1, 7, 132, 4224}) {
-    for (int cluster = 1; cluster <= 8; ++cluster) {
-      for (const bool hold : {false, true}) all.push_back({cluster, hold, blocks});
+  for (const std::int64_t blocks : {1, 7, 132}) {
+    for (const int cluster : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
+      for (const int slots : {0, 3, 5, 12}) {  // of 3..12: of those between, none does what these don't
+        all.push_back({cluster, slots, blocks, slots == 5 || (slots == 0 && blocks == 7)});
+      }
     }
   }
   return all;

@@ -15,30 +15,30 @@
 BI_NAMESPACE_BEGIN
 namespace device {
 
-inline constexpr int most_in_cluster = 8;
+inline constexpr int most_in_cluster = 16;
 
 struct alignas(16) message {
   std::uint64_t a, b;
 };
 
 struct exchange_memory {
-  message from[2][most_in_cluster];
-  mbarrier arrived[3];
+  message from[2][2 * most_in_cluster];
+  mbarrier arrived[5];
 };
 
-// Rounds of messages, in each of which all blocks tell all. A block that is one round ahead has had this block's
-// messages of the round that this block is in, so two sets of places and barriers are enough. Collections, in which the
-// first block hears and says nothing, have a barrier of their own: between two of them there is a round or a sync().
-// All threads of all blocks of the cluster make the same calls.
+// Rounds, in each of which all blocks tell all, and all threads take part. A block that is one round ahead has had this
+// block's messages of the round that this block is in, so two sets of places and barriers are enough.
+//
+// Collections, in which the first block hears and says nothing: between two of them there is a round.
+//
+// Reports, one for each row, to a warp of the first block that may be a row behind: it allows the next one.
 class cluster_exchange {
  public:
   BI_D cluster_exchange(exchange_memory& memory, int blocks) : memory_(memory), blocks_(blocks) {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     if (blocks_ > 1) {
       if (threadIdx.x == 0) {
-        mbarrier_init(&memory_.arrived[0], 1);
-        mbarrier_init(&memory_.arrived[1], 1);
-        mbarrier_init(&memory_.arrived[2], 1);
+        for (mbarrier& b : memory_.arrived) mbarrier_init(&b, 1);
         mbarrier_init_fence();
       }
       cluster_arrive();
@@ -61,51 +61,98 @@ class cluster_exchange {
   }
   BI_D int blocks() const { return blocks_; }
 
-  // Announces, in one thread, what this block gets in this round, or, if it is the first, in this collection.
-  BI_D void expect(int bytes) { expect_at(turn(), bytes); }
-  BI_D void expect_collected(int bytes) { expect_at(collection, bytes); }
-  // From one thread, to `place` as block `to` has it; collect: as the first block has it.
+  // What a function that is not inlined, and has a copy, gives back: an object that it were to change would have to be in
+  // memory.
+  BI_D unsigned state() const { return state_; }
+  BI_D void go_on_at(unsigned state) { state_ = state; }
+
+  // ---- rounds
+  // Announces, in one thread, what this block gets in this round.
+  BI_D void expect(int messages) { expect_at(turn(), messages); }
+  // From one thread, to `place` as block `to` has it.
   BI_D void send(message* place, int to, std::uint64_t a, std::uint64_t b) { send_at(turn(), place, to, a, b); }
-  BI_D void collect(message* place, std::uint64_t a, std::uint64_t b) { send_at(collection, place, 0, a, b); }
   // Waits for what this block gets in this round, and begins the next one.
   BI_D void wait() {
-    wait_at(turn());
-    state_ ^= 8u;
+    wait_at(turn(), state_ >> turn() & 1u);
+    next_round();
   }
-  // The first block, for what it gets in this collection.
-  BI_D void wait_collected() { wait_at(collection); }
-
-  // A round in which each block tells all; a and b are equal in all threads of a block. The places are good until the
-  // round after the next one.
-  BI_D const message* tell(std::uint64_t a, std::uint64_t b) {
-    __syncthreads();  // all threads are done with the places of the round before
-    message* const mine = memory_.from[turn()];
+  // Two messages of each block to all, as part of a round; equal in all threads of a block. They are at places()[2 * b]
+  // and [2 * b + 1] until the round after the next one. After a barrier since the round before.
+  BI_D void tell_all(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) {
     const int thread = static_cast<int>(threadIdx.x);
-    if (thread == 0) expect(blocks_ * static_cast<int>(sizeof(message)));
-    if (thread < blocks_) send(mine + rank(), thread, a, b);
-    wait();
-    return mine;
+    if (thread >= 2 * blocks_) return;
+    const bool second = (thread & 1) != 0;
+    send(memory_.from[turn()] + 2 * rank() + (thread & 1), thread / 2, second ? c : a, second ? d : b);
+  }
+  BI_D const message* places() const { return memory_.from[turn()]; }
+  // A round of this alone.
+  BI_D const message* tell(std::uint64_t a, std::uint64_t b, std::uint64_t c = 0, std::uint64_t d = 0) {
+    const message* const all = tell_round(memory_, blocks_, state_, a, b, c, d);
+    next_round();
+    return all;
   }
 
-  // All blocks are here.
-  BI_D void sync() {
-    __syncthreads();
+  // ---- collections
+  BI_D void expect_collected(int messages) { expect_at(2, messages); }
+  BI_D void collect(message* place, std::uint64_t a, std::uint64_t b) { send_at(2, place, 0, a, b); }
+  // The first block.
+  BI_D void wait_collected() {
+    wait_at(2, state_ >> 2 & 1u);
+    if (blocks_ > 1) state_ ^= 4u;
+  }
+
+  // ---- reports. `parity`: of the row's number. By one warp of each block; without clusters it is done with __syncwarp.
+  BI_D void expect_reports(int messages) { expect_at(3, messages); }
+  BI_D void report(message* place, std::uint64_t a, std::uint64_t b) { send_at(3, place, 0, a, b); }
+  BI_D void wait_reports([[maybe_unused]] int parity) {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     if (blocks_ > 1) {
-      cluster_arrive();
-      cluster_wait();
+      mbarrier_wait_cluster(&memory_.arrived[3], parity);
+      return;
     }
+#endif
+    __syncwarp();
+  }
+  // The first block's warp: the others may report on the next row.
+  BI_D void allow_reports() {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    if (blocks_ > 1 && lane < blocks_) mbarrier_arrive_remote(cluster_address(&memory_.arrived[4], lane));
+#endif
+  }
+  // `parity`: of the row before.
+  BI_D void wait_allowed([[maybe_unused]] int parity) {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    if (blocks_ > 1) mbarrier_wait_cluster(&memory_.arrived[4], parity);
 #endif
   }
 
  private:
-  static constexpr int collection = 2;
+  BI_D cluster_exchange(exchange_memory& memory, int blocks, unsigned state)
+      : memory_(memory), blocks_(blocks), state_(state) {}
 
+  static BI_D __noinline__ const message* tell_round(exchange_memory& memory, int blocks, unsigned state,
+                                                     std::uint64_t a, std::uint64_t b, std::uint64_t c,
+                                                     std::uint64_t d) {
+    cluster_exchange exchange(memory, blocks, state);
+    __syncthreads();  // all threads are done with the places of the round before
+    const message* const all = exchange.places();
+    if (threadIdx.x == 0) exchange.expect(2 * blocks);
+    exchange.tell_all(a, b, c, d);
+    exchange.wait();
+    return all;
+  }
+  BI_D void next_round() {
+    if (blocks_ > 1) state_ ^= 1u << turn();
+    state_ ^= 8u;
+  }
   BI_D int turn() const { return static_cast<int>(state_ >> 3); }
 
-  BI_D void expect_at([[maybe_unused]] int which, [[maybe_unused]] int bytes) {
+  BI_D void expect_at([[maybe_unused]] int which, [[maybe_unused]] int messages) {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
-    if (blocks_ > 1) mbarrier_arrive_expect(shared_address(&memory_.arrived[which]), bytes);
+    if (blocks_ > 1) {
+      mbarrier_arrive_expect(shared_address(&memory_.arrived[which]), messages * static_cast<int>(sizeof(message)));
+    }
 #endif
   }
   BI_D void send_at([[maybe_unused]] int which, message* place, [[maybe_unused]] int to, std::uint64_t a,
@@ -120,11 +167,10 @@ class cluster_exchange {
 #endif
     *place = {a, b};
   }
-  BI_D void wait_at([[maybe_unused]] int which) {
+  BI_D void wait_at([[maybe_unused]] int which, [[maybe_unused]] std::uint32_t parity) {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     if (blocks_ > 1) {
-      mbarrier_wait_cluster(&memory_.arrived[which], static_cast<int>(state_ >> which & 1u));
-      state_ ^= 1u << which;
+      mbarrier_wait_cluster(&memory_.arrived[which], static_cast<int>(parity));
       return;
     }
 #endif
@@ -133,8 +179,8 @@ class cluster_exchange {
 
   exchange_memory& memory_;
   int blocks_;
-  unsigned state_ =
-      0;  // bits 0..2: the parity that each barrier's next phase ends; bit 3: the round's place and barrier
+  // Bits 0..2: the parity that the next phase of a barrier ends; bit 3: the round's places and barrier.
+  unsigned state_ = 0;
 };
 
 }  // namespace device

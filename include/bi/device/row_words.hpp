@@ -17,32 +17,43 @@ namespace device {
 
 class row_words {
  public:
-  // By all threads of a warp, with the same arguments.
+  row_words() = default;
   BI_HD row_words(std::uint64_t key, std::uint32_t ordinal) {
     std::uint32_t key0 = low(key), key1 = high(key);
     const auto next_keys = [&] { key0 += 0x9E3779B9u, key1 += 0xBB67AE85u; };
     constexpr std::uint64_t purpose = multiplier1 * static_cast<std::uint32_t>(contract::random_purpose::gumbel);
     // Round 1: the quad is in the first word of four only.
-    first_ = equal_in_warp(high(purpose) ^ key0);
+    first_ = high(purpose) ^ key0;
     std::uint32_t word2 = high(multiplier0 * ordinal) ^ key1, word3 = low(multiplier0 * ordinal);
     // Round 2: in the last two.
     next_keys();
-    second_ = equal_in_warp(word3 ^ key1);
+    second_ = word3 ^ key1;
     const std::uint32_t word0 = high(multiplier1 * word2) ^ low(purpose) ^ key0, word1 = low(multiplier1 * word2);
     // Round 3: in all but the last.
     next_keys();
-    third_[0] = equal_in_warp(word1 ^ key0);
-    third_[1] = equal_in_warp(high(multiplier0 * word0) ^ key1);
+    third_[0] = word1 ^ key0;
+    third_[1] = high(multiplier0 * word0) ^ key1;
     word3 = low(multiplier0 * word0);
     // Round 4.
     next_keys();
-    fourth_[0] = equal_in_warp(key0);
-    fourth_[1] = equal_in_warp(word3 ^ key1);
+    fourth_[0] = key0;
+    fourth_[1] = word3 ^ key1;
     for (int r = 0; r < rest; ++r) {
       next_keys();
-      key_[r] = equal_in_warp(key0);
+      key_[r] = key0;
     }
-    last_key1_ = equal_in_warp(key1);
+    last_key1_ = key1;
+  }
+
+  // The same for all threads of a warp, which have the same. The compiler knows that a reduction over the warp is equal
+  // in all threads: it then takes a register that they share, and isn't computed anew.
+  BI_HD row_words in_warp() const {
+    row_words r;
+    r.first_ = equal_in_warp(first_), r.second_ = equal_in_warp(second_);
+    for (int i = 0; i < 2; ++i) r.third_[i] = equal_in_warp(third_[i]), r.fourth_[i] = equal_in_warp(fourth_[i]);
+    for (int i = 0; i < rest; ++i) r.key_[i] = equal_in_warp(key_[i]);
+    r.last_key1_ = equal_in_warp(last_key1_);
+    return r;
   }
 
   BI_HD contract::philox_block operator()(std::uint32_t quad) const {
@@ -65,8 +76,6 @@ class row_words {
 
   BI_HD static constexpr std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   BI_HD static constexpr std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
-  // The compiler knows that a reduction over the warp is equal in all threads: it then takes a register that they
-  // share, and isn't computed anew.
   BI_HD static std::uint32_t equal_in_warp(std::uint32_t x) {
 #if BI_DEVICE_CODE
     return __reduce_max_sync(0xffffffffu, x);

@@ -42,36 +42,41 @@ BI_D void count_in_bin(weight_bins<Bins>& s, std::uint32_t bin) {
   atomicAdd(&s.low[bin], 1u);  // integer atomic
 }
 
+// Two sums at once.
+struct two_sums {
+  std::uint64_t a, b;
+
+  BI_D void add(const two_sums& other) { a += other.a, b += other.b; }
+};
 template <int Threads>
 struct scan_scratch {
-  std::uint64_t warp[Threads / 32];
+  two_sums warp[Threads / 32];
 };
 
-// The sum of `mine` over the threads before this one, and over all. By all threads of a one-dimensional block; ends
-// with a barrier.
+// The sums of `mine` over the threads before this one, and over all. By all threads of a one-dimensional block; ends
+// with a barrier. Loops, not straight code, which would be fetched once and run once.
 template <int Threads>
-BI_D std::uint64_t sum_before(std::uint64_t mine, scan_scratch<Threads>& s, std::uint64_t& total) {
-  static_assert((Threads & (Threads - 1)) == 0 && Threads <= 1024, "warps divide a warp");
+BI_D two_sums sums_before(const two_sums& mine, scan_scratch<Threads>& s, two_sums& total) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  std::uint64_t through = mine;
-#pragma unroll
+  two_sums through = mine;
+#pragma unroll 1
   for (int d = 1; d < 32; d *= 2) {
-    const std::uint64_t other = __shfl_up_sync(0xffffffffu, static_cast<unsigned long long>(through), d);
-    if (lane >= d) through += other;
+    const std::uint64_t a = __shfl_up_sync(0xffffffffu, static_cast<unsigned long long>(through.a), d);
+    const std::uint64_t b = __shfl_up_sync(0xffffffffu, static_cast<unsigned long long>(through.b), d);
+    if (lane >= d) through.add({a, b});
   }
-  constexpr int warps = Threads / 32;
   if (lane == 31) s.warp[warp] = through;
   __syncthreads();
-  std::uint64_t to_warp = s.warp[lane % warps];  // through warp `lane`
-#pragma unroll
-  for (int d = 1; d < warps; d *= 2) {
-    const std::uint64_t other = __shfl_up_sync(0xffffffffu, static_cast<unsigned long long>(to_warp), d, warps);
-    if (lane % warps >= d) to_warp += other;
+  two_sums before = {through.a - mine.a, through.b - mine.b};
+  total = {};
+#pragma unroll 1
+  for (int w = 0; w < Threads / 32; ++w) {
+    const two_sums one = s.warp[w];
+    if (w < warp) before.add(one);
+    total.add(one);
   }
-  total = __shfl_sync(0xffffffffu, static_cast<unsigned long long>(to_warp), warps - 1);
-  const std::uint64_t ahead = __shfl_sync(0xffffffffu, static_cast<unsigned long long>(to_warp), warp - 1);
   __syncthreads();
-  return through - mine + (warp > 0 ? ahead : 0);
+  return before;
 }
 
 }  // namespace device

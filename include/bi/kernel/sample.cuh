@@ -3,17 +3,20 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "bi/config.hpp"
+#include "bi/device/held.cuh"
 #include "bi/kernel/sample_cut.cuh"
-#include "bi/kernel/sample_draw.cuh"
 #include "bi/kernel/sample_logprob.cuh"
+#include "bi/kernel/sample_pass.cuh"
 #include "bi/kernel/sample_row.cuh"
 
-// A row's token depends on its own logits and parameters. The thread blocks of a cluster have whole blocks of 8192
-// logits each. Temperature 0, and a temperature alone, take one pass over global memory; top-k, top-p and min-p first
-// copy the row to shared memory, if it fits, for the passes that follow. What the blocks find are maxima, counts and
-// sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp.
+// A row's token depends on its own logits and parameters. The thread blocks of a cluster have a part of the row each,
+// which the copy engine brings to shared memory piece by piece, the next row's too while the last threads are at this
+// one. Temperature 0, and a temperature alone, take one pass; top-k, top-p and min-p take two, of which the second finds
+// what fits in shared memory still there. What the blocks find are maxima, counts and sums of integers. The
+// log-probability is the row tree of bi/contract/softmax.hpp, whose blocks are folded in the first pass.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -26,110 +29,46 @@ struct sample_kernel_params {
   std::int64_t clusters;  // of the grid
   int vocab;
   int cluster;  // thread blocks of a row
-  int part;     // logits of each, whole blocks of the row tree
-  bool holds;   // shared memory has room for a part, after sample_memory
+  int part;     // logits of each: whole vectors of 8, with a log-probability whole blocks of the row tree
+  int slots;    // of shared memory's ring; 0: there is none
   const Settings* settings;
   std::int32_t* token;
   float* logprob;                                   // null: not wanted
   std::uint32_t* flags;                             // null: not wanted
   std::uint32_t saw_nan, no_candidate, bad_params;  // the bits of bi::sample_flag
+  bool programmatic;                                // the kernel before it may not be over yet
   bool aligned;                                     // every row starts at a multiple of 16 bytes
 };
 
-template <class T>
-BI_HD constexpr std::int64_t sample_shared_bytes(std::int64_t held_logits) {
-  return static_cast<std::int64_t>((sizeof(sample_memory) + 15) / 16 * 16) +
-         held_logits * static_cast<std::int64_t>(sizeof(T));
+inline constexpr int sample_memory_bytes = static_cast<int>((sizeof(sample_memory) + 127) / 128 * 128);
+BI_HD constexpr std::int64_t sample_shared_bytes(std::int64_t slots) {
+  return sample_memory_bytes + slots * device::ring_slot_bytes;
 }
 
-// What top-k, top-p and min-p leave: m.cuts, after the next barrier. `room`, unless null, gets a copy of the part and
-// becomes it. False if there is no candidate.
-template <class Contract, class T>
-BI_D bool find_cuts(T* room, sample_memory& m, device::cluster_exchange& exchange) {
-  const float inverse = m.plan.inverse;
-  part_extent extent = hold_part<Contract>(planned_part<T>(m), inverse, room, m);
-  // Least and largest of the row: a cluster's maximum of both, the least one's key turned around.
-  std::uint64_t most = contract::ordered_key(extent.most);
-  std::uint64_t least = ~contract::ordered_key(extent.least);
-  most = device::block_reduce(most, m.reduce, device::integer_max{});
-  least = device::block_reduce(least, m.reduce, device::integer_max{});
-  if (room != nullptr && threadIdx.x == 0) m.plan.x = room, m.plan.aligned = true;
-  const device::message* all = exchange.tell(most, least);
-#pragma unroll 1
-  for (int b = 0; b < exchange.blocks(); ++b) {
-    most = all[b].a > most ? all[b].a : most;
-    least = all[b].b > least ? all[b].b : least;
-  }
-  if (most == contract::lowest_key) return false;
-  extent.most = float_of_key(static_cast<std::uint32_t>(most));
-  extent.least = float_of_key(~static_cast<std::uint32_t>(least));
-
-  if (threadIdx.x == 0) m.cut.bound = no_cuts().bound;
-    // Top-k, then top-p: the same code.
-#pragma unroll 1
-  for (int which = 0; which < 2; ++which) {
-    const bool top_k = which == 0;
-    if (top_k ? m.plan.top_k == 0 : !less(m.plan.top_p, 1.0f)) continue;
-    if (threadIdx.x == 0) {
-      m.cut.rule = {static_cast<std::uint64_t>(top_k ? m.plan.top_k : 0), m.plan.top_p, extent.most};
-      // Weights further below the largest value than 31 are 0.
-      m.cut.digits = linear_digits::make(extent.most, extent.least, top_k ? float_of(0x7f7fffffu) : 31.0f);
-      m.cut.target = 0;
-    }
-    __syncthreads();
-    cut<Contract>(planned_part<T>(m), inverse, m, exchange);
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    sample_cuts cuts = {m.cut.bound, m.cut.bound.value, extent.most, m.plan.min_p};
-    if (greater(cuts.min_p, 0.0f)) {
-      cuts.floor = max_num(cuts.floor, device::min_p_floor(cuts.max, cuts.min_p, [](float x) { return bi::log(x); }));
-    }
-    m.cuts = cuts;
-  }
-  return true;
-}
-
+// The end of a row: the best of all blocks, in the last warp of the first one, while the other warps are at the next
+// row. `number`: the row's, as the cluster counts.
 template <class Contract, class T, class Settings>
-BI_D void sample_row(const sample_kernel_params<T, Settings>& p, std::int64_t r, sample_memory& m, T* room,
-                     device::cluster_exchange& exchange) {
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
-    sample_plan plan = make_sample_plan<Contract>(p.settings[r], p.vocab);
-    plan.row = r;
-    plan.first = exchange.rank() * p.part;
-    plan.x = p.logits + r * p.logits_stride + plan.first;
-    plan.aligned = p.aligned;
-    const int rest = p.vocab - plan.first;
-    plan.count = rest < 0 ? 0 : rest < p.part ? rest : p.part;
-    m.plan = plan;
-    m.cuts = no_cuts();
-    m.nan = 0;
-  }
-  __syncthreads();
-
-  std::uint64_t best = 0;
-  const sample_kind kind = m.plan.kind;
-  if (kind == sample_kind::invalid || kind == sample_kind::greedy) {
-    best = greedy_part(planned_part<T>(m), m);
-  } else {
-    if (kind == sample_kind::plain || find_cuts<Contract>(p.holds ? room : nullptr, m, exchange)) {
-      best = draw_part<Contract>(planned_part<T>(m), m);
+BI_D void report_row(const sample_kernel_params<T, Settings>& p, std::int64_t row, int number, bool valid,
+                     sample_memory& m, device::cluster_exchange& exchange) {
+  const int lane = static_cast<int>(threadIdx.x % 32), half = number & 1, rank = exchange.rank();
+  sample_found& now = m.now[half];
+  const int blocks = static_cast<int>(contract::row_blocks(p.vocab));
+  if (number > 0) exchange.wait_allowed((number - 1) & 1);
+  if (rank == 0 && lane == 0) exchange.expect_reports(exchange.blocks() + (p.logprob != nullptr ? blocks : 0));
+  if (p.logprob != nullptr) {
+    const int first = rank * (p.part / contract::row_block);
+    for (int b = lane; first + b < blocks && b < p.part / contract::row_block; b += 32) {
+      const float2 sum = m.own_sums[half][b];
+      exchange.report(&m.sums[first + b], bits_of(sum.x), bits_of(sum.y));
     }
   }
-  best = device::block_reduce(best, m.reduce, device::integer_max{});
-
-  // The rest is the first block's.
-  const int blocks = static_cast<int>(contract::row_blocks(p.vocab));
-  if (exchange.rank() == 0 && thread == 0) {
-    exchange.expect_collected((exchange.blocks() + (p.logprob != nullptr ? blocks : 0)) *
-                              static_cast<int>(sizeof(device::message)));
+  if (lane == 0) {
+    exchange.report(&m.found[rank], now.best, now.nan);
+    now.clear_draw();
+    now.nan = 0;
   }
-  if (thread == 0) exchange.collect(&m.found[exchange.rank()], best, m.nan);
-  if (p.logprob != nullptr) collect_block_sums(planned_part<T>(m), m, exchange);
-  if (exchange.rank() != 0) return;
-  exchange.wait_collected();
-  if (thread >= 32) return;
+  if (rank != 0) return;
+  exchange.wait_reports(half);
   std::uint64_t winner = 0;
   std::uint32_t flags = 0;
 #pragma unroll 1
@@ -138,33 +77,172 @@ BI_D void sample_row(const sample_kernel_params<T, Settings>& p, std::int64_t r,
     winner = found_there.a > winner ? found_there.a : winner;
     if (found_there.b != 0) flags |= p.saw_nan;
   }
-  const bool valid = m.plan.kind != sample_kind::invalid;
   if (!valid) flags |= p.bad_params;
   if (valid && winner == 0) flags |= p.no_candidate;
   const std::int32_t token = valid && winner != 0 ? contract::rank_id(winner) : -1;
   float logprob = nan_f32();
-  if (p.logprob != nullptr && token >= 0)
-    logprob = collected_logprob(m, blocks, to_f32(p.logits[m.plan.row * p.logits_stride + token]));
-  if (thread == 0) {
-    p.token[m.plan.row] = token;
-    if (p.logprob != nullptr) p.logprob[m.plan.row] = logprob;
-    if (p.flags != nullptr) p.flags[m.plan.row] = flags;
+  if (p.logprob != nullptr && token >= 0) {
+    logprob = collected_logprob(m.sums, blocks, to_f32(p.logits[row * p.logits_stride + token]));
   }
+  if (lane == 0) {
+    p.token[row] = token;
+    if (p.logprob != nullptr) p.logprob[row] = logprob;
+    if (p.flags != nullptr) p.flags[row] = flags;
+  }
+  __syncwarp();
+  if (row + p.clusters < p.rows) exchange.allow_reports();
+}
+
+// The second pass over a row that is cut.
+template <class Contract, class T>
+BI_D second_result pass_again(const device::row_part<T>& part, device::row_ring<T>& ring, const sample_plan& plan,
+                              sample_memory& m, sample_found& now, unsigned work) {
+  second_result r;
+  const float inverse = plan.inverse, low = m.cut.low, high = m.cut.high, max = m.cut.cuts.max;
+  slot_draw<Contract, T> draw(plan, &m.cut.cuts, now);
+  for_pieces(part, ring, false, true, m, nullptr, [&](const slot_view<T>& v, bool first) {
+    if ((work & add_weights) != 0) weigh(v, inverse, max, high, r);
+    if ((work & count_sure) != 0) {
+#pragma unroll
+      for (int i = 0; i < v.values; ++i) r.sure += greater(mul_rn(v.value(i), inverse), high) ? 1 : 0;
+    }
+    if ((work & list_border) != 0) list_tokens(v, inverse, low, high, m);
+    if ((work & draw_tokens) != 0) draw.take(v, first);
+  });
+  return r;
+}
+
+// A row that is cut: true, unless it takes the slow way.
+template <class Contract, class T>
+BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row_ring<T>& ring, const sample_plan& plan,
+                         sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange) {
+  const bool one_pass = takes_one_pass(plan), border = needs_border(plan);
+  if (threadIdx.x == 0 && !one_pass) ring.read_twice();
+  choose_bins<Contract>(part, vocab, plan.inverse, m);
+  value_counter counter(plan, m);
+  float low = least_candidate();
+  int piece = 0, raise = 0;  // as soon as there are three times as many
+  for_pieces(part, ring, !one_pass, false, m, sums, [&](const slot_view<T>& v, bool first) {
+    if (!border) {
+#pragma unroll
+      for (int i = 0; i < v.values; ++i) counter.most = max_nan(counter.most, v.value(i));
+      return;
+    }
+    counter.take(v, m);
+    if (!one_pass) return;
+    // At the last piece some warps may be missing.
+    if (first || (piece == raise && piece < ring.pieces() - 1)) {
+      low = raise_low(m, static_cast<std::uint64_t>(plan.top_k));
+      raise = 3 * piece + 2;
+    }
+    ++piece;
+    if (!less(mul_rn(counter.recent, counter.inverse), low)) list_tokens(v, counter.inverse, low, inf_f32(), m);
+  });
+  // Of 16-bit values, few are in a bin: they are not spread over it.
+  const float margin = sizeof(T) == 2 ? 1.5f : 0.15f;
+  const cut_result planned =
+      plan_second_pass<Contract>(plan, m, now, exchange, mul_rn(counter.most, plan.inverse), margin);
+  exchange.go_on_at(planned.exchange);
+  const unsigned work = planned.work;
+  cut_step next = planned.next;
+  second_result r;
+  if (!one_pass) {
+    // What the ring has kept is read again, if only to be gone.
+    ring.rewind();
+    r = pass_again<Contract>(part, ring, plan, m, now, next == cut_step::second_pass ? work : 0);
+  } else if (next == cut_step::second_pass && !keep_listed(m)) {
+    // Values that rise overfill the list: now that it is known what belongs there, once more.
+    const int slots = ring.pause();
+    low = m.cut.low;
+    for_pieces(part, ring, false, false, m, nullptr,
+               [&](const slot_view<T>& v, bool) { list_tokens(v, counter.inverse, low, inf_f32(), m); });
+    ring.resume(slots);
+  }
+  if (next == cut_step::second_pass) {
+    const cut_result settled = settle_row<Contract>(plan, m, now, exchange, r, work);
+    exchange.go_on_at(settled.exchange);
+    next = settled.next;
+  }
+  return next == cut_step::done;
+}
+
+// One row: passes over it until its best token is in `now`. `sums`: of the blocks of the row tree, or null. Ends without
+// a barrier.
+template <class Contract, class T>
+BI_D void sample_row(const device::row_part<T>& part, int vocab, device::row_ring<T>& ring, const sample_plan& plan,
+                     sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange) {
+  const sample_kind kind = plan.kind;
+  if (kind == sample_kind::greedy || kind == sample_kind::invalid) {
+    largest_logit r;
+    for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool) { keep_largest(v, r, now); });
+    find_largest(r, part.first, now);
+    return;
+  }
+  const sample_cuts* cuts = nullptr;
+  int slots = 0;
+  if (kind == sample_kind::cut) {
+    if (sample_cut_row<Contract>(part, vocab, ring, plan, m, now, sums, exchange)) return;
+    exchange.go_on_at(cut_slowly<Contract>(part, plan, m, now, exchange));
+    cuts = &m.cut.cuts;
+    slots = ring.pause();
+    sums = nullptr;
+  }
+  slot_draw<Contract, T> draw(plan, cuts, now);
+  for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) { draw.take(v, first); });
+  if (cuts != nullptr) ring.resume(slots);
 }
 
 template <class Contract, class T, class Settings>
 BI_KERNEL __launch_bounds__(sample_threads, 2) void sample_kernel(const sample_kernel_params<T, Settings> p) {
   extern __shared__ __align__(128) unsigned char shared[];
-  auto& memory = *reinterpret_cast<sample_memory*>(shared);
-  T* const room = reinterpret_cast<T*>(shared + sample_shared_bytes<T>(0));
-  device::cluster_exchange exchange(memory.exchange, p.cluster);
-  exchange.ready();
+  constexpr int settings_words = static_cast<int>(sizeof(Settings) / 4);
+  constexpr int planner = 4, reporter = sample_warps - 1;  // warps
+  static_assert(settings_words <= 32 && sizeof(Settings) % 4 == 0, "one word a thread of a warp");
+  auto& m = *reinterpret_cast<sample_memory*>(shared);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  device::cluster_exchange exchange(m.exchange, p.cluster);
+  const int first = exchange.rank() * p.part, rest = p.vocab - first;
+  const int count = rest < 0 ? 0 : rest < p.part ? rest : p.part;
+  const auto part_of = [&](std::int64_t row) { return p.logits + row * p.logits_stride + first; };
+  device::row_ring<T> ring(m.ring, shared + sample_memory_bytes, p.slots, count);
   // By 32 bits: a grid has less than 2^31 thread blocks.
   std::int64_t row = blockIdx.x / static_cast<unsigned>(p.cluster);
-  while (row < p.rows) {
-    sample_row<Contract>(p, row, memory, room, exchange);
-    row = memory.plan.row + p.clusters;
-    if (row < p.rows) exchange.sync();  // messages of the next row take the places of this one's
+  if (thread == 0) {
+    for (sample_found& now : m.now) {
+      now.clear_draw();
+      now.nan = 0;
+    }
+  }
+  if (p.programmatic) device::prefetch_shared_row(part_of(row), ring.bytes_at_once(), thread, sample_threads);
+  device::begin_dependent();
+  if (thread == 0) ring.start(part_of(row), row + p.clusters < p.rows ? part_of(row + p.clusters) : nullptr);
+  if (thread == 32 * planner) make_sample_plan<Contract>(p.settings[row], p.vocab, m.plan[0]);
+  exchange.ready();
+  __syncthreads();
+  for (int number = 0; row < p.rows; ++number) {
+    const int half = number & 1;
+    const std::int64_t next = row + p.clusters;
+    if (number > 0 && thread == 0) ring.next_row(part_of(row), next < p.rows ? part_of(next) : nullptr);
+    std::uint32_t ahead = 0;  // of the next row's settings
+    if (thread / 32 == planner && lane < settings_words && next < p.rows) {
+      ahead = reinterpret_cast<const std::uint32_t*>(p.settings + next)[lane];
+    }
+    const device::row_part<T> part = {part_of(row), first, count, p.aligned};
+    const bool valid = m.plan[half].kind != sample_kind::invalid;
+    sample_row<Contract>(part, p.vocab, ring, m.plan[half], m, m.now[half],
+                         p.logprob != nullptr ? m.own_sums[half] : nullptr, exchange);
+    if (thread / 32 == planner && next < p.rows) {
+      if (lane < settings_words) m.settings[lane] = ahead;
+      __syncwarp();
+      if (lane == 0) {
+        Settings s;
+        std::memcpy(static_cast<void*>(&s), m.settings, sizeof s);
+        make_sample_plan<Contract>(s, p.vocab, m.plan[half ^ 1]);
+      }
+    }
+    __syncthreads();
+    if (thread / 32 == reporter) report_row<Contract>(p, row, number, valid, m, exchange);
+    row = next;
   }
 }
 

@@ -5,221 +5,313 @@
 #include <cstdint>
 
 #include "bi/config.hpp"
-#include "bi/kernel/sample_row.cuh"
+#include "bi/kernel/sample_bins.cuh"
+#include "bi/kernel/sample_pass.cuh"
+#include "bi/kernel/sample_settle.cuh"
 
-// Top-k and top-p: the first candidates before which weights add up to less than a target. A radix selection over what
-// the blocks of the cluster hold. Its first digit is the distance below the row's largest value, in equal steps, so
-// that values spread over all bins; what falls into the bin of the border is then few enough for one block to finish.
-// If it isn't, because values are equal or very close, the digits after it are those of the rank.
+// Top-k, top-p and min-p. A first pass counts the row's values in bins, which tells about where the border is: what is
+// surely above it, and the few tokens about it. A second pass lists those few, draws from the ones above, and adds up
+// the weights of all, exactly, which top-p asks for; then the sums prove that the border is among the few, or the slow
+// way is taken. A small top-k takes one pass, which lists what may be kept as it goes. Counts and sums are of integers,
+// so no order changes them, and where the bins lie changes no bit.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-template <class Contract>
-BI_D void add_weight(sample_memory& m, const cut_rule& rule, std::uint32_t bin, float x) {
-  if (rule.k != 0) {
-    device::count_in_bin(m.bins, bin);
-  } else if (const std::uint64_t w = Contract::top_p_weight(x, rule.max); w != 0) {
-    device::add_to_bin(m.bins, bin, w);
-  }
+// The next thing to do for a row that is cut.
+enum class cut_step { second_pass, slow_way, done };
+struct cut_result {
+  cut_step next;
+  unsigned work;      // of the second pass
+  unsigned exchange;  // its state
+};
+
+// What a pass found, in the memory of the block. Followed by a barrier.
+BI_D inline void keep_most(float most, sample_memory& m, sample_found& now) {
+  const bool nan = is_nan(most);
+  const std::uint32_t key = __reduce_max_sync(device::full_warp, contract::ordered_key(most));
+  if (nan) now.nan = 1;
+  if (threadIdx.x % 32 == 0) atomicMax(&m.cut.largest, key);  // integer atomic
 }
 
-// In which bin the running sum reaches the target, over the bins of this block or of all, and the weight of those
-// before it: m.border_bin and m.border_above. A target of 0 is first set to that of the sum of all. False if that sum
-// is less. After a barrier since the last add; ends with one.
+// What min-p alone leaves.
+BI_D inline sample_cuts row_cuts(const sample_plan& plan, float max) {
+  sample_cuts cuts = {neg_inf_f32(), -1, neg_inf_f32(), max, plan.min_p};
+  if (greater(plan.min_p, 0.0f)) {
+    cuts.floor = device::min_p_floor(max, plan.min_p, [](float x) { return bi::log(x); });
+  }
+  return cuts;
+}
+
+// Which tokens the second pass draws from, and which it lists; `cuts` has what min-p says. By one thread.
+BI_D inline void set_second_pass(sample_memory& m, sample_cuts cuts, float low, float high, float draw_above) {
+  cuts.value = draw_above, cuts.id = -1;
+  cuts.floor = max_num(cuts.floor, draw_above);
+  m.cut.cuts = cuts;
+  m.cut.low = low, m.cut.high = high;
+}
+
+// After the first pass. `margin`: how many bins the estimate may be off.
 template <class Contract>
-BI_D bool find_border(sample_memory& m, device::cluster_exchange& exchange, bool all) {
-  const int thread = static_cast<int>(threadIdx.x), blocks = all ? exchange.blocks() : 1;
-  const int share = ((sample_bins + blocks - 1) / blocks + 1) & ~1;  // bins of each block, an even number
-  const int begin = blocks > 1 ? share * exchange.rank() : 0;
-  const int held = sample_bins - begin < share ? sample_bins - begin : share;
-  std::uint64_t weight[2] = {};
-  if (blocks > 1) {
-    if (thread == 0) exchange.expect(blocks * held * 8);
-    const int to = 2 * thread / share, place = 2 * thread - to * share;
-    exchange.send(&m.share[(exchange.rank() * share + place) / 2], to, m.bins.weight(2 * thread),
-                  m.bins.weight(2 * thread + 1));
-    exchange.wait();
-#pragma unroll 1
-    for (int b = 0; b < blocks && 2 * thread < held; ++b) {
-      const device::message two = m.share[b * share / 2 + thread];
-      weight[0] += two.a, weight[1] += two.b;
-    }
+BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_memory& m, sample_found& now,
+                                              device::cluster_exchange exchange, float most, float margin) {
+  const int thread = static_cast<int>(threadIdx.x), blocks = exchange.blocks();
+  const bool border = needs_border(plan);
+  keep_most(most, m, now);
+  __syncthreads();
+  const std::uint64_t own_largest = m.cut.largest, own_nan = now.nan;
+  const device::message* all;
+  if (border) {
+    all = share_bins(m, exchange, own_largest, own_nan, pack_counts(m.counts + counts_each * thread));
   } else {
-    weight[0] = m.bins.weight(2 * thread), weight[1] = m.bins.weight(2 * thread + 1);
+    all = exchange.tell(own_largest, own_nan);
   }
-  static_assert(2 * sample_threads == sample_bins, "two bins a thread");
-  std::uint64_t total = 0, above = device::sum_before(weight[0] + weight[1], m.scan, total);
-  std::uint64_t before = 0, mine = total;
-  if (blocks > 1) {
-    const device::message* totals = exchange.tell(total, 0);
-    total = 0;
+  std::uint64_t largest = 0, nan = 0;
 #pragma unroll 1
-    for (int b = 0; b < blocks; ++b) {
-      before += b < exchange.rank() ? totals[b].a : 0;
-      total += totals[b].a;
-    }
+  for (int b = 0; b < blocks; ++b) {
+    largest = all[2 * b].a > largest ? all[2 * b].a : largest;
+    nan |= all[2 * b].b;
   }
-  std::uint64_t target = m.cut.target;
-  if (target == 0) target = m.cut.rule.template target<Contract>(total);
-  if (target > total) return false;
-  above += before;
+  if (nan == 0 && largest <= contract::lowest_key) return {cut_step::done, 0, exchange.state()};  // no candidate
+  const float max = float_of_key(static_cast<std::uint32_t>(largest));
+  const sample_cuts cuts = row_cuts(plan, max);
+  if (thread == 0) set_second_pass(m, cuts, least_candidate(), inf_f32(), neg_inf_f32());
+  if (nan != 0 || !is_finite(max)) {
+    __syncthreads();
+    return {cut_step::slow_way, 0, exchange.state()};
+  }
+  if (!border) {
+    __syncthreads();
+    return {cut_step::second_pass, draw_tokens, exchange.state()};
+  }
+
+  const cut_rule rule = {static_cast<std::uint64_t>(plan.top_k), plan.top_p, max};
+  const value_bins bins = m.cut.bins;
+  const bool of_bins = rule.k == 0;
+  // For top-p, tokens of the first bins are weighed one by one: an estimate would be off by more than others weigh.
+  two_sums ahead = {};
+  if (of_bins && m.cut.outliers > 0) {
+    two_sums mine = {};
+#pragma unroll 1
+    for (std::uint32_t i = threadIdx.x; i < m.cut.outliers && i < sample_most_outliers; i += sample_threads) {
+      mine.a += rule.weight<Contract>(listed_outliers(m)[i]), ++mine.b;
+    }
+    (void)device::sums_before(mine, m.scan, ahead);
+  }
+  std::uint32_t count[counts_each] = {};
+  for_share(m, exchange, [&](const device::message& some) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    if (above < target && target - above <= weight[i]) {
-      m.border_bin = static_cast<std::uint32_t>(begin + 2 * thread + i);
-      m.border_above = above;
+    for (int i = 0; i < counts_each; ++i) {
+      count[i] +=
+          static_cast<std::uint32_t>((i < counts_each / 2 ? some.a : some.b) >> (16 * (i % (counts_each / 2)))) &
+          0xffffu;
     }
-    above += weight[i];
+  });
+  // Weights at the middle of bins, each of which is a constant part of that before it.
+  const int first_bin = counts_each * (bin_share(exchange).first + thread);
+  const auto is_ahead = [&](int i) { return of_bins && first_bin + i < sample_first_bins; };
+  const float middle = bins.edge(add_rn(float_from_int(first_bin), 0.5f));
+  const float first_weight = of_bins ? bi::exp(min_nan(sub_rn(middle, max), 0.0f)) : 1.0f;
+  const float ratio = of_bins ? bi::exp(mul_rn(bins.range, -1.0f / (sample_counts - 1))) : 1.0f;
+  const auto to_integer = [&](float x) { return uint64_from_float_rz(of_bins ? mul_rn(x, 0x1p44f) : x); };
+  float weights = 0.0f, weight = first_weight;
+  std::uint32_t candidates = 0;
+#pragma unroll
+  for (int i = 0; i < counts_each; ++i) {
+    if (is_ahead(i)) count[i] = 0;
+    weights = fma_rn(float_from_uint(count[i]), weight, weights);
+    weight = mul_rn(weight, ratio);
+    candidates += count[i];
   }
-  __syncthreads();
-  if (blocks > 1) {
-    const bool is_mine = before < target && target - before <= mine;
-    const device::message* found = exchange.tell(m.border_above, is_mine ? m.border_bin : ~std::uint64_t{0});
-    if (thread < blocks && found[thread].b != ~std::uint64_t{0}) {
-      m.border_bin = static_cast<std::uint32_t>(found[thread].b);
-      m.border_above = found[thread].a;
+  std::uint64_t target = 0;
+  two_sums total;
+  const bool found = find_border<Contract>(
+      {to_integer(weights), candidates}, ahead, rule, target, total, m, &exchange, [&](const two_sums& before) {
+        // The same sum again, up to the border.
+        const bin_share share(exchange);
+        float sum = 0.0f, w = first_weight;
+        two_sums above = before;
+#pragma unroll 1
+        for (int i = 0; i < counts_each; ++i) {
+          std::uint32_t here = 0;
+#pragma unroll 1
+          for (int b = 0; b < blocks; ++b) {
+            here += reinterpret_cast<const std::uint16_t*>(&m.inbox[b * share.most + thread])[i];
+          }
+          if (is_ahead(i)) here = 0;
+          sum = fma_rn(float_from_uint(here), w, sum);
+          w = mul_rn(w, ratio);
+          const std::uint64_t through = before.a + to_integer(sum);
+          m.cut.border_bin = static_cast<std::uint32_t>(first_bin + i);
+          m.cut.border_above = above.a, m.cut.border_weight = through - above.a;
+          above.a = through, above.b += here;
+          m.cut.border_count = above.b;
+          if (target <= through) break;
+        }
+      });
+  constexpr std::uint64_t most_listed = sample_most_listed - 16;
+  float low = least_candidate(), high = inf_f32();
+  const bool both = rule.k != 0 && less(plan.top_p, 1.0f);
+  bool all_kept = false, listed = true, hopeless = false;
+  unsigned work = 0;
+  if (total.b <= most_listed) {
+    work = list_every;
+  } else if (target > total.a) {  // of top-k: there are fewer candidates
+    hopeless = total.a >= most_counted;
+    all_kept = true;
+    listed = false;
+  } else {
+    const float slack = bin_slack(bins), last = float_from_int(sample_counts - 1);
+    float above_bin = 0.0f, last_bin = sample_first_bins - 1;
+    std::uint64_t tokens = ahead.b;
+    if (found) {
+      above_bin = last_bin = float_from_int(static_cast<int>(m.cut.border_bin));
+      tokens = m.cut.border_count;
+      if (of_bins) {
+        const auto share = [](std::uint64_t x) { return float_from_int64(static_cast<std::int64_t>(x >> 1)); };
+        const float at = div_rn(share(target - m.cut.border_above), max_num(share(m.cut.border_weight), 1.0f));
+        const auto whole = [](float x) { return sub_rn(add_rn(sub_rn(x, 0.5f), 0x1p23f), 0x1p23f); };  // down, about
+        above_bin = max_num(whole(add_rn(above_bin, sub_rn(at, margin))), 0.0f);
+        last_bin = max_num(whole(add_rn(last_bin, add_rn(at, margin))), last_bin);
+      }
     }
+    if (found && rule.k != 0 && less(add_rn(bins.edge(last_bin), slack), sub_rn(max, far_below))) {
+      // Those at the border neither win nor weigh anything: it doesn't matter which of them are kept.
+      low = sub_rn(max, far_below);
+      work |= list_every;
+      tokens = m.cut.border_above;
+    } else if (less(last_bin, last)) {  // what is in the last bin may be anything
+      low = sub_rn(bins.edge(add_rn(last_bin, 1.0f)), slack);
+    }
+    listed = tokens <= most_listed;
+    if (!listed && greater(above_bin, 0.0f)) high = add_rn(bins.edge(above_bin), slack);
   }
-  if (thread == 0) m.cut.target = target;
+  const bool one_pass = takes_one_pass(plan);
+  if (hopeless || ((both || one_pass) && !listed)) {
+    __syncthreads();
+    return {cut_step::slow_way, 0, exchange.state()};
+  }
+  if (!all_kept || listed) work |= list_border;
+  if (!listed) work |= draw_tokens;
+  if (!listed && rule.k != 0 && !all_kept) work |= count_sure;
+  if (rule.k == 0) work |= add_weights;
+  if (thread == 0) set_second_pass(m, cuts, low, high, all_kept ? neg_inf_f32() : high);
   __syncthreads();
-  return true;
+  return {cut_step::second_pass, work, exchange.state()};
 }
 
-// The border's candidates, at most sample_bins of them, from the lists of all blocks to the first one. The number of
-// pairs that it gets, 0 if there are too many; the second of a pair may be 0, which is no rank.
-BI_D inline int gather_border(sample_memory& m, device::cluster_exchange& exchange) {
-  const int mine = static_cast<int>(m.listed), rank = exchange.rank(), thread = static_cast<int>(threadIdx.x);
-  const device::message* lengths = exchange.tell(static_cast<std::uint64_t>(mine), 0);
-  int begin = 0, pairs = 0;
+// After the second pass: settles the border, in the first block. All threads of the cluster.
+template <class Contract>
+BI_D __noinline__ cut_result settle_row(const sample_plan& plan, sample_memory& m, sample_found& now,
+                                        device::cluster_exchange exchange, const second_result r, unsigned work) {
+  if ((work & list_border) == 0) return {cut_step::done, 0, exchange.state()};
+  const int thread = static_cast<int>(threadIdx.x), blocks = exchange.blocks(), rank = exchange.rank();
+  const cut_rule rule = {static_cast<std::uint64_t>(plan.top_k), plan.top_p, m.cut.cuts.max};
+  std::uint64_t* const list = listed_ranks(m);
+  __syncthreads();
+  const int mine = static_cast<int>(m.cut.listed);
+  if (thread == 0 && mine % 2 != 0 && mine < sample_most_listed) list[mine] = 0;  // no rank: pairs are whole
+  std::uint64_t of_list = 0;
+  if ((work & add_weights) != 0) {
+#pragma unroll 1
+    for (int i = thread; i < mine && i < sample_most_listed; i += sample_threads) {
+      of_list += rule.template weight<Contract>(float_of_key(rank_value(list[i])));
+    }
+  }
+  two_sums sums, more;
+  (void)device::sums_before({r.total, (work & add_weights) != 0 ? r.above : r.sure}, m.scan, sums);
+  (void)device::sums_before({of_list, 0}, m.scan, more);
+  const device::message* const all = exchange.tell(sums.a, sums.b, more.a, static_cast<std::uint64_t>(mine));
+  std::uint64_t total = 0, above = 0, among = 0;
+  int listed = 0, pairs = 0, begin = 0, own = 0;
+  bool fits = true;
+#pragma unroll 1
+  for (int b = 0; b < blocks; ++b) {
+    const int length = static_cast<int>(all[2 * b + 1].b);
+    total += all[2 * b].a, above += all[2 * b].b, among += all[2 * b + 1].a;
+    fits = fits && length <= sample_most_listed;
+    if (b == rank) begin = pairs, own = (length + 1) / 2;
+    listed += length, pairs += (length + 1) / 2;
+  }
+  if (!fits || pairs > sample_most_listed / 2) return {cut_step::slow_way, 0, exchange.state()};
+  std::uint64_t target;
+  if (rule.k != 0) {
+    target = rule.k;
+    among = static_cast<std::uint64_t>(listed);
+    if (target <= above || (target > above + among && (work & list_every) == 0))
+      return {cut_step::slow_way, 0, exchange.state()};
+  } else {
+    target = Contract::top_p_target(plan.top_p, total);
+    if (target <= above || target > above + among) return {cut_step::slow_way, 0, exchange.state()};
+  }
+
+  // The first block's are where they are, and the others' come after them.
+  if (rank != 0) {
+    for (int i = thread; i < own; i += sample_threads) {
+      exchange.collect(&m.list[begin + i], m.list[i].a, m.list[i].b);
+    }
+    return {cut_step::done, 0, exchange.state()};
+  }
+  if (thread == 0) exchange.expect_collected(pairs - own);
+  exchange.wait_collected();
+  std::uint64_t last = last_in_list<Contract>(m, pairs, rule, target - above, 0);
+  if (rule.k != 0 && less(plan.top_p, 1.0f)) {
+    last = last_in_list<Contract>(m, pairs, {0, plan.top_p, rule.max}, 0, last);
+  }
+  if (thread == 0) {
+    m.cut.cuts.value = neg_inf_f32(), m.cut.cuts.id = -1;
+    if (last != 0) m.cut.cuts.value = float_of_key(rank_value(last)), m.cut.cuts.id = short_rank_id(last);
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = thread; i < 2 * pairs; i += sample_threads) {
+    const std::uint64_t rank_here = list[i];
+    if (rank_here == 0) continue;
+    draw_token<Contract>(plan.words, &m.cut.cuts, now, short_rank_id(rank_here), float_of_key(rank_value(rank_here)));
+  }
+  return {cut_step::done, 0, exchange.state()};
+}
+
+// Where the bins don't help: m.cut.cuts by exact selection, and a draw that begins anew. All threads of the cluster; ends
+// with a barrier. Returns the exchange's state.
+template <class Contract, class T>
+BI_D __noinline__ unsigned cut_slowly(const device::row_part<T> part, const sample_plan& plan, sample_memory& m,
+                                      sample_found& now, device::cluster_exchange exchange) {
+  std::uint32_t largest = 0;
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < part.count; i += sample_threads) {
+    const std::uint32_t key = contract::ordered_key(scaled_max<Contract>(to_f32(part.x[i]), plan.inverse));
+    largest = key > largest ? key : largest;
+  }
+  const std::uint64_t of_block = device::block_reduce(largest, m.reduce, device::integer_max{});
+  const device::message* const all = exchange.tell(of_block, 0);
 #pragma unroll 1
   for (int b = 0; b < exchange.blocks(); ++b) {
-    const int length = static_cast<int>(lengths[b].a + 1) / 2;
-    begin += b < rank ? length : 0;
-    pairs += length;
+    largest = all[2 * b].a > largest ? static_cast<std::uint32_t>(all[2 * b].a) : largest;
   }
-  if (pairs > sample_bins / 2) return 0;
-  if (rank == 0 && thread == 0) exchange.expect_collected(pairs * static_cast<int>(sizeof(device::message)));
-  if (2 * thread < mine) {
-    exchange.collect(&m.gathered[begin + thread], m.list[2 * thread],
-                     2 * thread + 1 < mine ? m.list[2 * thread + 1] : 0);
+  const float max = float_of_key(largest);
+  std::uint64_t last = 0;
+  if (plan.top_k != 0) {
+    const cut_rule rule = {static_cast<std::uint64_t>(plan.top_k), 1.0f, max};
+    const rank_found found = last_in_row<Contract>(part, plan.inverse, rule, last, m, exchange);
+    last = found.last;
+    exchange.go_on_at(found.exchange);
   }
-  if (rank == 0) exchange.wait_collected();
-  return pairs;
-}
-
-// Of the candidates that m.cut.bound keeps, in descending order: keeps those before which the weights add up to less
-// than the rule's target. Sets m.cut.bound to the new bound. The last one that is kept has a weight. After a barrier
-// since m.cut was set, its target to 0; ends with one.
-template <class Contract, class T>
-BI_D void cut(const device::row_part<T>& part, float inverse, sample_memory& m, device::cluster_exchange& exchange) {
-  constexpr int width = device::row_part<T>::width, digit_bits = 10;
-  static_assert(1 << digit_bits == sample_bins, "one bin a digit");
-  const int thread = static_cast<int>(threadIdx.x);
-  const auto for_candidates = [&](auto fn) {  // fn(x, id)
-    const sample_bound bound = m.cut.bound;
-    part.template for_words<sample_threads, 1, false>(no_logit<T>(), [&](int i, const device::packed_words& w) {
-#pragma unroll
-      for (int e = 0; e < width; ++e) {
-        const float x = scaled_max<Contract>(part.element(w, e), inverse);
-        if (bound.keeps(x, part.first + i + e)) fn(x, part.first + i + e);
-      }
-    });
-  };
-
-  device::clear_bins<sample_threads>(m.bins);
-  {
-    const linear_digits digits = m.cut.digits;
-    const cut_rule rule = m.cut.rule;
-    for_candidates([&](float x, std::int32_t) { add_weight<Contract>(m, rule, digits(x), x); });
+  if (less(plan.top_p, 1.0f)) {
+    const rank_found found = last_in_row<Contract>(part, plan.inverse, {0, plan.top_p, max}, last, m, exchange);
+    last = found.last;
+    exchange.go_on_at(found.exchange);
   }
-  if (thread == 0) m.listed = 0;
   __syncthreads();
-
-  int pairs = 0, shift = 0;
-  bool first = true, all = true;
-  while (true) {
-    if (!find_border<Contract>(m, exchange, all)) return;
-    if (first) {
-      const linear_digits digits = m.cut.digits;
-      const std::uint32_t bin = m.border_bin;
-      for_candidates([&](float x, std::int32_t id) {  // the list takes the bins' place
-        if (digits(x) != bin) return;
-        const std::uint32_t place = atomicAdd(&m.listed, 1u);  // integer atomic: the list's order is free
-        if (place < sample_bins) m.list[place] = short_rank(x, id);
-      });
-      if (thread == 0) {
-        m.cut.bin = bin;
-        m.cut.target -= m.border_above;
-        m.cut.low = 0, m.cut.high = ~std::uint64_t{0};
-      }
-      __syncthreads();
-      pairs = gather_border(m, exchange);
-      all = pairs == 0;
-      if (!all && exchange.rank() != 0) break;  // the first block does the rest
-    } else {
-      if (thread == 0) {
-        const std::uint64_t wide = (std::uint64_t{1} << shift) - 1;
-        m.cut.target -= m.border_above;
-        m.cut.high -= static_cast<std::uint64_t>(m.border_bin) << shift;
-        if (m.cut.high - m.cut.low > wide) m.cut.low = m.cut.high - wide;
-      }
-      __syncthreads();
-      if (shift == 0) break;
-    }
-    const auto for_entries = [&](auto fn) {  // fn(rank), of the border
-      if (!all) {
-        if (thread >= pairs) return;
-        const device::message two = m.gathered[thread];
-        fn(two.a);
-        if (two.b != 0) fn(two.b);
-        return;
-      }
-      // Too many, which is rare: the code is short.
-      const sample_bound bound = m.cut.bound;
-      const linear_digits digits = m.cut.digits;
-      const std::uint32_t bin = m.cut.bin;
-#pragma unroll 1
-      for (int i = thread; i < part.count; i += sample_threads) {
-        const float x = scaled_max<Contract>(to_f32(part.x[i]), inverse);
-        const std::int32_t id = part.first + i;
-        if (bound.keeps(x, id) && digits(x) == bin) fn(short_rank(x, id));
-      }
-    };
-    if (first) {
-      first = false;
-      std::uint64_t low = ~std::uint64_t{0}, high = 0;
-      for_entries([&](std::uint64_t r) { low = r < low ? r : low, high = r > high ? r : high; });
-      high = device::block_reduce(high, m.reduce, device::integer_max{});
-      low = device::block_reduce(~low, m.reduce, device::integer_max{});
-      if (all) {
-        const device::message* ends = exchange.tell(high, low);
-#pragma unroll 1
-        for (int b = 0; b < exchange.blocks(); ++b) {
-          high = ends[b].a > high ? ends[b].a : high;
-          low = ends[b].b > low ? ends[b].b : low;
-        }
-      }
-      if (thread == 0) m.cut.low = ~low, m.cut.high = high;
-    }
-    device::clear_bins<sample_threads>(m.bins);
-    {
-      const std::uint64_t low = m.cut.low, high = m.cut.high;
-      const cut_rule rule = m.cut.rule;
-      const int bits = 64 - __clzll(static_cast<long long>(high - low));
-      shift = bits > digit_bits ? bits - digit_bits : 0;
-      for_entries([&](std::uint64_t r) {
-        if (r < low || r > high) return;
-        add_weight<Contract>(m, rule, static_cast<std::uint32_t>((high - r) >> shift),
-                             float_of_key(static_cast<std::uint32_t>(r >> sample_id_bits)));
-      });
-    }
-    __syncthreads();
+  if (threadIdx.x == 0) {
+    sample_cuts cuts = row_cuts(plan, max);
+    if (last != 0) cuts.value = float_of_key(rank_value(last)), cuts.id = short_rank_id(last);
+    cuts.floor = max_num(cuts.floor, cuts.value);
+    m.cut.cuts = cuts;
+    now.clear_draw();
   }
-  const std::uint64_t last = all ? m.cut.high : exchange.tell(m.cut.high, 0)[0].a;
   __syncthreads();
-  if (thread == 0) m.cut.bound = bound_of(last);
-  __syncthreads();
+  return exchange.state();
 }
 
 }  // namespace kernel

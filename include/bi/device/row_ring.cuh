@@ -1,0 +1,201 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/device/ptx/bulk.cuh"
+#include "bi/device/ptx/mbarrier.cuh"
+#include "bi/device/ring_place.cuh"
+
+// Rows on their way through shared memory: a ring of slots that the copy engine fills ahead of the threads that read
+// them (sm_90). A thread block has a part of each of many rows, and the parts are cut into pieces of a slot. Whoever
+// reads a part once takes its pieces in order. Whoever reads it twice keeps the last pieces, as many as there are
+// slots; his second pass starts with those, and gets those before them, last first, as the L2 cache has them.
+//
+// With no slots nothing is copied, and the threads read global memory: on other GPUs, and for rows that aren't made of
+// whole 16-byte words.
+
+BI_NAMESPACE_BEGIN
+namespace device {
+
+inline constexpr int ring_slot_bytes = 16384;
+inline constexpr int ring_most_slots = 12;
+
+// What the copies are at; of thread 0. In shared memory: the others would have registers for it.
+struct ring_source {
+  const void* from;  // the part that is copied
+  const void* next;  // the next row's, or null
+  int filled;        // slots whose copies are under way or read
+  int first, left;   // the next piece, and how many are left
+  int again;         // how many are then copied again, backwards
+  bool back, ahead;  // backwards; `from` is the next row's
+  ring_place to;
+};
+struct ring_memory {
+  mbarrier full[ring_most_slots];
+  mbarrier empty[ring_most_slots];
+  ring_source source;
+};
+
+// All threads of the thread block make the same calls, but for what says otherwise. Thread 0 starts the copies.
+template <class T>
+class row_ring {
+ public:
+  static constexpr int slot_elements = ring_slot_bytes / static_cast<int>(sizeof(T));
+
+  // `slots` at `data`, aligned to 128 bytes; each row's part has `count` elements. A barrier of the block, and start(),
+  // come before anything else.
+  BI_D row_ring(ring_memory& memory, unsigned char* data, int slots, int count)
+      : memory_(memory), source_(memory.source), data_(data), slots_(slots), count_(count) {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    if (threadIdx.x == 0 && slots_ > 0) {
+      source_ = {};
+      for (int s = 0; s < slots_; ++s) {
+        mbarrier_init(&memory_.full[s], 1);
+        mbarrier_init(&memory_.empty[s], static_cast<int>(blockDim.x) / 32);
+      }
+      mbarrier_init_fence();
+    }
+#endif
+  }
+
+  BI_D int pieces() const { return (count_ + slot_elements - 1) / slot_elements; }
+  BI_D int kept() const { return pieces() < slots_ ? pieces() : slots_; }
+  // The piece that a step of a pass takes.
+  BI_D int piece(int step, bool second) const {
+    if (!second || slots_ == 0) return step;
+    return step < kept() ? pieces() - kept() + step : pieces() - 1 - step;
+  }
+
+  // Thread 0, before the first row: its part, and that of the row after it, or null.
+  BI_D void start(const T* part, const T* next) {
+    if (slots_ == 0) return;
+    take(part);
+    source_.next = next;
+    fill(0);
+  }
+  // Thread 0: the row that now begins is read twice.
+  BI_D void read_twice() {
+    if (slots_ == 0) return;
+    source_.again = pieces() - kept();
+    fill(0);
+  }
+  // Thread 0, as a row begins that is not the first: the part of the row after it, or null.
+  BI_D void next_row(const T* part, const T* next) {
+    if (slots_ == 0) return;
+    if (!source_.ahead) take(part);
+    source_.ahead = false;
+    source_.next = next;
+    fill(0);
+  }
+
+  // Threads read global memory, until the ring goes on.
+  BI_D int pause() {
+    const int slots = slots_;
+    slots_ = 0;
+    return slots;
+  }
+  BI_D void resume(int slots) { slots_ = slots; }
+
+  // Before a second pass.
+  BI_D void rewind() {
+    if (slots_ == 0) return;
+    place_.slot -= kept();
+    if (place_.slot < 0) {
+      place_.slot += slots_;
+      place_.parity ^= 1;
+    }
+  }
+  // Whether pieces are copied at all.
+  BI_D bool copies() const { return slots_ != 0; }
+  // The slot of the step that now begins, once it is full.
+  BI_D const T* wait() const { return wait_at(place_); }
+  // Of a step after it.
+  BI_D const T* wait(int on) const { return wait_at(place_.after(on, slots_)); }
+  // Ends a step; its piece is kept, or its slot is free once all warps are here.
+  BI_D void step(bool keep) {
+    if (slots_ == 0) return;
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    if (!keep) {
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) mbarrier_arrive(shared_address(&memory_.empty[place_.slot]));
+      if (threadIdx.x == 0) {
+        --source_.filled;
+        fill(1);  // not the slot just left, for which other warps would have to be waited for
+      }
+    } else if (threadIdx.x == 0) {
+      fill(0);
+    }
+#endif
+    place_.next(slots_);
+  }
+  // Bytes of a part that the ring holds at once.
+  BI_D int bytes_at_once() const {
+    const int most = slots_ * ring_slot_bytes, all = copied() * static_cast<int>(sizeof(T));
+    return all < most ? all : most;
+  }
+  // Elements of a part's piece that its slot has: whole words.
+  BI_D int copied() const { return count_ / word * word; }
+
+ private:
+  static constexpr int word = 16 / static_cast<int>(sizeof(T));
+
+  BI_D const T* wait_at([[maybe_unused]] const ring_place& at) const {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    mbarrier_wait(shared_address(&memory_.full[at.slot]), at.parity);
+#endif
+    return reinterpret_cast<const T*>(data_ + at.slot * ring_slot_bytes);
+  }
+
+  BI_D void take(const T* part) {
+    source_.from = part;
+    source_.first = 0;
+    source_.left = pieces();
+    source_.back = false;
+  }
+
+  // What to copy now, if anything.
+  BI_D bool has_more() {
+    if (source_.left > 0) return true;
+    if (source_.again > 0) {
+      source_.first = source_.again - 1, source_.left = source_.again, source_.again = 0, source_.back = true;
+      return true;
+    }
+    if (source_.ahead || source_.next == nullptr) return false;
+    source_.ahead = true;
+    take(static_cast<const T*>(source_.next));
+    return source_.left > 0;
+  }
+
+  // Copies until all slots but `spare` are in use, or nothing more is known.
+  BI_D void fill([[maybe_unused]] int spare) {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
+    while (source_.filled + spare < slots_ && has_more()) {
+      const int begin = source_.first * slot_elements, rest = copied() - begin;
+      const int elements = rest < 0 ? 0 : rest < slot_elements ? rest : slot_elements;
+      const std::uint32_t full = shared_address(&memory_.full[source_.to.slot]);
+      mbarrier_wait(shared_address(&memory_.empty[source_.to.slot]), source_.to.parity ^ 1);
+      mbarrier_arrive_expect(full, elements * static_cast<int>(sizeof(T)));
+      if (elements > 0) {
+        copy_bulk(shared_address(data_ + source_.to.slot * ring_slot_bytes),
+                  static_cast<const T*>(source_.from) + begin, elements * static_cast<int>(sizeof(T)), full);
+      }
+      source_.first += source_.back ? -1 : 1;
+      --source_.left;
+      ++source_.filled;
+      source_.to.next(slots_);
+    }
+#endif
+  }
+
+  ring_memory& memory_;
+  ring_source& source_;
+  unsigned char* data_;
+  int slots_, count_;
+  ring_place place_;  // of the step
+};
+
+}  // namespace device
+BI_NAMESPACE_END

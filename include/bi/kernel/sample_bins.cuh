@@ -1,0 +1,146 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/device/row.cuh"
+#include "bi/kernel/sample_border.cuh"
+#include "bi/kernel/sample_row.cuh"
+
+// Bins of a row's values, as they lie for top-k and top-p, and what is made of them while the first pass goes on.
+
+BI_NAMESPACE_BEGIN
+namespace kernel {
+
+BI_D inline bool needs_border(const sample_plan& plan) { return plan.top_k != 0 || less(plan.top_p, 1.0f); }
+// So few that what may be among them, a few times as many, fits the list.
+BI_D inline bool takes_one_pass(const sample_plan& plan) { return plan.top_k != 0 && plan.top_k <= 128; }
+
+// A token this far below the largest weighs 2^44 exp(-64) < 1, nothing, and loses to it by more than all noise.
+inline constexpr float far_below = 64.0f;
+
+// Of what bins say of a value: their edges are off by some roundings, and the sum of weights by some thousandths of a
+// bin.
+BI_D inline float bin_slack(const value_bins& bins) {
+  return fma_rn(bins.range, 0.02f / sample_counts, mul_rn(0x1p-20f, max_num(abs(bins.top), bins.range)));
+}
+
+// A row starts: bins that are about as wide as the row's values are spread, from a sample that all blocks take. Ends with
+// a barrier.
+template <class Contract, class T>
+BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, float inverse, sample_memory& m) {
+  constexpr int width = device::row_part<T>::width;
+  const int thread = static_cast<int>(threadIdx.x), words = vocab / width;
+  const device::row_part<T> row = {part.x - part.first, 0, vocab, part.aligned};
+  device::packed_words some = {};
+  if (words > 0) some = row.load(thread * words / sample_threads * width, no_logit<T>());
+  for (int i = thread; i < sample_counts; i += sample_threads) m.counts[i] = 0;
+  if (thread == 0) {
+    m.cut.most = m.cut.least = m.cut.largest = 0;
+    m.cut.outliers = m.cut.listed = 0;
+    m.cut.low = least_candidate(), m.cut.high = inf_f32();
+  }
+  __syncthreads();
+  if (words > 0) {
+    std::uint32_t most = 0, least = 0;
+#pragma unroll
+    for (int e = 0; e < width; ++e) {
+      const float x = scaled_max<Contract>(row.element(some, e), inverse);
+      if (!greater(x, neg_inf_f32())) continue;
+      const std::uint32_t key = contract::ordered_key(x);
+      most = key > most ? key : most;
+      least = ~key > least ? ~key : least;
+    }
+    most = __reduce_max_sync(device::full_warp, most);
+    least = __reduce_max_sync(device::full_warp, least);
+    if (thread % 32 == 0 && most != 0) {
+      atomicMax(&m.cut.most, most);    // integer atomic
+      atomicMax(&m.cut.least, least);  // integer atomic
+    }
+  }
+  __syncthreads();
+  if (thread == 0) {
+    value_bins bins = {0.0f, 1.0f};
+    if (m.cut.most != 0) {
+      const float most = float_of_key(m.cut.most);
+      // Nothing that is much lower counts, be it there to be ruled out.
+      const float range = min_nan(sub_rn(most, float_of_key(~m.cut.least)), 64.0f);
+      bins.range = max_num(mul_rn(1.25f, range), max_num(mul_rn(abs(most), 0x1p-10f), 1e-30f));
+      bins.top = fma_rn(0.2f, bins.range, most);
+    }
+    m.cut.bins = bins;
+  }
+  __syncthreads();
+}
+
+// A thread's bins in a message, 16 bits each. What is more than that is counted as less: the sum is too small then, but
+// not less than most_counted.
+inline constexpr int counts_each = sample_counts / sample_bin_messages;
+inline constexpr std::uint32_t most_counted = 0xffffu;
+BI_D inline device::message pack_counts(const std::uint32_t* counts) {
+  std::uint64_t half[2] = {};
+#pragma unroll
+  for (int i = 0; i < counts_each; ++i) {
+    const std::uint64_t count = counts[i] < most_counted ? counts[i] : most_counted;
+    half[i / (counts_each / 2)] |= count << (16 * (i % (counts_each / 2)));
+  }
+  return {half[0], half[1]};
+}
+
+// ---- a small top-k
+
+// A value that the block has seen at least k times, itself or larger, by its bins so far. All threads; ends with a
+// barrier.
+BI_D inline float raise_low(sample_memory& m, std::uint64_t k) {
+  const int first = static_cast<int>(threadIdx.x) * counts_each;
+  __syncthreads();
+  two_sums mine = {}, total;
+#pragma unroll 1
+  for (int i = 0; i < counts_each; ++i) mine.a += m.counts[first + i];
+  const two_sums before = device::sums_before(mine, m.scan, total);
+  if (before.a < k && k - before.a <= mine.a) {
+    std::uint64_t through = before.a;
+    int bin = first;
+#pragma unroll 1
+    for (; bin < first + counts_each; ++bin) {
+      through += m.counts[bin];
+      if (through >= k) break;
+    }
+    // What is in the last bin may be anything.
+    const value_bins bins = m.cut.bins;
+    if (bin < sample_counts - 1) m.cut.low = sub_rn(bins.edge(float_from_int(bin + 1)), bin_slack(bins));
+  }
+  __syncthreads();
+  return m.cut.low;
+}
+
+// Of the list, what is not below m.cut.low; false, and an empty list, if there was no room for all. All threads; ends
+// with a barrier.
+BI_D inline bool keep_listed(sample_memory& m) {
+  constexpr int each = sample_most_listed / sample_threads;
+  std::uint64_t* const list = listed_ranks(m);
+  const std::uint32_t listed = m.cut.listed;
+  const float low = m.cut.low;
+  std::uint64_t mine[each];
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    const std::uint32_t at = threadIdx.x + static_cast<std::uint32_t>(i) * sample_threads;
+    mine[i] = at < listed ? list[at] : 0;
+  }
+  const bool complete = listed <= sample_most_listed;
+  __syncthreads();
+  if (threadIdx.x == 0) m.cut.listed = 0;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    if (!complete || mine[i] == 0 || less(float_of_key(rank_value(mine[i])), low)) continue;
+    list[atomicAdd(&m.cut.listed, 1u)] = mine[i];  // integer atomic: the list's order is free
+  }
+  __syncthreads();
+  return complete;
+}
+
+}  // namespace kernel
+BI_NAMESPACE_END
