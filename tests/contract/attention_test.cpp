@@ -229,6 +229,9 @@ TEST_CASE("attention: folding", "[contract][attention]") {
     REQUIRE(equal(fold(empty, a), a));
     REQUIRE(equal(fold(a, empty), a));
     const partial ab = fold(a, b), ba = fold(b, a);
+    const auto f = order::fold(a.m, b.m);
+    REQUIRE(same(ab.l, bi::fma_rn(a.l, f.a, bi::mul_rn(b.l, f.b))));  // the left one last: one dependent fma a fold
+    REQUIRE(same(ab.o, bi::fma_rn(a.o, f.a, bi::mul_rn(b.o, f.b))));
     swapped_differs += equal(ab, ba) ? 0 : 1;
     regrouped_differs += equal(fold(ab, c), fold(a, fold(b, c))) ? 0 : 1;
   }
