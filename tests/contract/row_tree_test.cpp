@@ -129,6 +129,16 @@ TEST_CASE("row tree: values known by hand", "[contract][row_tree]") {
   const std::vector<float> zeros(20, bi::float_of(0x80000000u));
   REQUIRE(bi::bits_of(row(zeros, 20, 0.0f, c::add_step{}, c::add_step{})) == 0u);
   REQUIRE(bi::bits_of(row(zeros, 20, bi::neg_inf_f32(), c::max_step{}, c::max_step{})) == 0x80000000u);
+  // (1 + 2^-12)^2 has 25 bits: a rounded square would lose the last one.
+  REQUIRE(c::square_step{}(-0x1.002p0f, 0x1.001p0f) == 0x1p-24f);
+  REQUIRE(c::centred_square_step{1.0f}(-0x1.002p0f, 0x2.001p0f) == 0x1p-24f);
+  for (std::int64_t n = 1; n < 1000; ++n) {  // one division, not a product with 1 / n
+    const float sum = bi::float_from_int64(3 * n + 1);
+    REQUIRE(c::reduce_draft::mean(sum, n) == bi::div_rn(sum, bi::float_from_int64(n)));
+    REQUIRE(c::layer_norm_draft::mean(sum, n) == bi::div_rn(sum, bi::float_from_int64(n)));
+    const float root = bi::sqrt_rn(bi::add_rn(bi::div_rn(sum, bi::float_from_int64(n)), 0.25f));
+    REQUIRE(c::norm_scale(sum, n, 0.25f) == bi::div_rn(1.0f, root));
+  }
 }
 
 TEST_CASE("row tree: other orders give other bits", "[contract][row_tree]") {

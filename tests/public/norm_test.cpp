@@ -60,9 +60,10 @@ TEST_CASE("rms_norm: bad input", "[public][norm]") {
       {[](args& a) { a.x = byte_after(a.x); }, {error::misaligned, "x"}},
       {[](args& a) { a.residual = byte_after(a.residual); }, {error::misaligned, "residual"}},
       {[](args& a) { a.weight = byte_after(a.weight); }, {error::misaligned, "weight"}},
-      {[&](args& a) { a.out = b[2]; }, {error::overlap, "out"}},                    // residual_out
-      {[&](args& a) { a.out = b[3]; }, {error::overlap, "out"}},                    // weight
-      {[&](args& a) { a.out = b[0] + 37; }, {error::overlap, "out"}},               // the last element of x
+      {[&](args& a) { a.out = b[2]; }, {error::overlap, "out"}},       // residual_out
+      {[&](args& a) { a.out = b[3]; }, {error::overlap, "out"}},       // weight
+      {[&](args& a) { a.out = b[0] + 37; }, {error::overlap, "out"}},  // the last element of x
+      {[&](args& a) { a.residual = a.residual_out = nullptr, a.out = b[0] + 37; }, {error::overlap, "out"}},
       {[&](args& a) { a.out = b[0], a.out_stride = 0; }, {error::overlap, "out"}},  // x, another stride
       {[&](args& a) { a.out = b[1] + 10; }, {error::overlap, "out"}},               // residual, a row on
       {[&](args& a) { a.residual_out = b[0] + 1; }, {error::overlap, "residual_out"}},
@@ -84,6 +85,8 @@ TEST_CASE("rms_norm: bad input", "[public][norm]") {
   a = good;
   a.residual = a.residual_out = nullptr;
   a.out = b[0] + 38;  // right after x
+  REQUIRE(check(a));
+  a.out = b[3] - 38;  // right before weight
   REQUIRE(check(a));
   a = good;
   a.eps = 0.0f;

@@ -41,6 +41,7 @@ TEST_CASE("softmax, log_softmax: bad input", "[public][softmax]") {
       {[](args& a) { a.out_stride = -10; }, {error::too_small, "out_stride", -10}},
       {[](args& a) { a.x_stride = huge; }, {error::overflow, "x_stride", huge}},
       {[](args& a) { a.out_stride = INT64_MAX; }, {error::overflow, "out_stride", INT64_MAX}},
+      {[](args& a) { a.x_stride = huge / 4 + 1; }, {error::overflow, "x_stride", huge / 4 + 1}},  // 2^62 + 8 bytes
       {[](args& a) { a.rows = huge, a.x_stride = 0; }, {error::overflow, "x_stride", 8}},
       {[](args& a) { a.x = nullptr; }, {error::null_pointer, "x"}},
       {[](args& a) { a.out = nullptr; }, {error::null_pointer, "out"}},

@@ -546,6 +546,11 @@ TEST_CASE("verify: accepts what sample draws, and nothing else", "[reference][sa
   REQUIRE(ref::verify(a));
   REQUIRE(accepted == std::vector<std::int32_t>{4, 0, 0, 2, 4});
   REQUIRE(out.token == drawn);
+  // Where all drafts are right, a request's end is the end all the same.
+  a.draft = drawn.data();
+  REQUIRE(ref::verify(a));
+  REQUIRE(accepted == std::vector<std::int32_t>{5, 0, 1, 4, 4});
+  a.draft = draft.data();
 
   const auto refused = [&](const std::vector<std::int32_t>& bad, std::int64_t position) {
     a.sample = arguments(logits, vocab, params, out);

@@ -239,6 +239,18 @@ TEST_CASE("softmax: values known by hand", "[reference][softmax]") {
     const float lse = bi::add_rn(3.25f, bi::log(bi::float_from_int64(n)));
     REQUIRE(test::difference(logsumexp(x, 1).data(), &lse, 1) == "");
   }
+  // Each form's roundings.
+  using draft = bi::contract::softmax_draft;
+  test::generator g(60);
+  for (int i = 0; i < 1000; ++i) {
+    const float v = g.normal(), m = bi::add_rn(v, bi::abs(g.normal())), l = bi::add_rn(1.0f, bi::abs(g.normal()));
+    const float shifted = bi::sub_rn(v, m), log = bi::log(l);
+    REQUIRE(draft::softmax_form::value(v, m, draft::softmax_form::row(l)) ==
+            bi::mul_rn(bi::exp(shifted), bi::div_rn(1.0f, l)));
+    REQUIRE(draft::log_softmax_form::value(v, m, draft::log_softmax_form::row(l)) == bi::sub_rn(shifted, log));
+    REQUIRE(draft::block_term(l, v, m) == bi::mul_rn(l, bi::exp(shifted)));
+    REQUIRE(draft::logsumexp(m, l) == bi::add_rn(m, log));
+  }
   // Far apart: no overflow, no NaN.
   const std::vector<float> x = {3e38f, -3e38f, 0.0f};
   const auto p = softmax<float>(x, 1);

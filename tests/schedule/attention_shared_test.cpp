@@ -167,6 +167,16 @@ TEST_CASE("attention sharing: the workspace holds what its limits allow", "[sche
   static_assert(s.count == 400 && s.ml == 256 && s.o == 256 + 3328 && s.bytes == s.o + 400 * 512);
   constexpr auto most = bi::schedule::attention_shared_carve(3, std::int64_t{1} << 40, 64, 128);
   static_assert(most.count < (std::int64_t{1} << 32) - 1);
+  for (const std::int64_t requests : {1, 63, 64, 65, 1000, 1 << 20}) {
+    for (const std::int64_t total : {1, 3, 1000, 1 << 20}) {
+      for (const std::int64_t rows : {1, 4, 64, 128}) {
+        const auto x = bi::schedule::attention_shared_carve(requests, total, rows, 64);
+        REQUIRE(x.count == total * rows);
+        REQUIRE((x.ml % 256 == 0 && x.o % 256 == 0));
+        REQUIRE((x.ml >= requests * 4 && x.o >= x.ml + x.count * 8 && x.bytes >= x.o + x.count * 64 * 4));
+      }
+    }
+  }
   constexpr bi::schedule::attention_shared_schedule a = {7}, b = {8};
   static_assert(a == a && a != b);
   CHECK(to_string(a) == "attention_shared_schedule{blocks=7}");
