@@ -83,6 +83,7 @@ status attention_prefill(const attention_args<T>& a, kernel::attention_params<T>
       st = encode_prefill_map<HeadDim>(prefill.v, p, p.v, p.v_token_stride, p.v_head_stride, p.v_page_stride,
                                        prefill.box);
     }
+    if (!st && st.cuda_error != cudaErrorInvalidValue) return st;
     if (!st) prefill.box = 0;  // strides that the driver doesn't take
   }
   launch_shape launch_as;

@@ -76,6 +76,7 @@ status attention_shared(const attention_args<T>& a, kernel::attention_params<T> 
   if (const int box = prefill_box(p.view); box > 0) {
     status st = encode_prefill_map<HeadDim>(params.k, p, p.k, p.k_token_stride, p.k_head_stride, p.k_page_stride, box);
     if (st) st = encode_prefill_map<HeadDim>(params.v, p, p.v, p.v_token_stride, p.v_head_stride, p.v_page_stride, box);
+    if (!st && st.cuda_error != cudaErrorInvalidValue) return st;
     if (st) params.box = box;  // otherwise strides that the driver doesn't take
   }
   params.groups = {a.sharing.start, a.sharing.member, a.sharing.shared, static_cast<std::int32_t>(a.sharing.groups)};
