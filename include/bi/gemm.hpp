@@ -284,19 +284,26 @@ struct BI_TYPE gemm_f32_args {
 
 namespace gemm_detail {
 
-// The elements that a view of rows x cols with any strides touches, as offsets [low, high] from its pointer. False if
-// they do not fit.
-inline bool reach(std::int64_t rows, std::int64_t row_stride, std::int64_t cols, std::int64_t col_stride,
-                  std::int64_t& low, std::int64_t& high) {
-  constexpr std::int64_t limit = std::int64_t{1} << 60;
-  low = high = 0;
-  const std::int64_t extent[2][2] = {{rows, row_stride}, {cols, col_stride}};
-  for (const auto& e : extent) {
+// The bytes that a matrix with any strides touches.
+struct BI_TYPE byte_range {
+  const void* begin = nullptr;
+  std::int64_t bytes = 0;
+};
+inline byte_range reach(checker& c, const float* p, std::int64_t rows, const char* row_name, std::int64_t row_stride,
+                        std::int64_t cols, const char* col_name, std::int64_t col_stride) {
+  constexpr std::int64_t limit = std::int64_t{1} << 60, element = sizeof(float);
+  std::int64_t low = 0, high = 0;  // offsets of elements
+  const auto add = [&](const char* name, std::int64_t count, std::int64_t stride) {
     std::int64_t offset = 0;
-    if (__builtin_mul_overflow(e[0] - 1, e[1], &offset) || offset > limit || offset < -limit) return false;
-    (offset < 0 ? low : high) += offset;
-  }
-  return true;
+    const bool fits = !__builtin_mul_overflow(count - 1, stride, &offset) && offset <= limit && offset >= -limit;
+    if (!fits) c.fail(error::overflow, name, stride);
+    if (fits) (offset < 0 ? low : high) += offset;
+  };
+  add(row_name, rows, row_stride);
+  add(col_name, cols, col_stride);
+  // As a number: an address below the array is none to compute with.
+  const auto begin = reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(low * element);
+  return {reinterpret_cast<const void*>(begin), (high - low + 1) * element};
 }
 
 }  // namespace gemm_detail
@@ -310,18 +317,13 @@ inline status check(const gemm_f32_args& a) {
   if (a.k == 0) return c.result();
   c.pointer("a", a.a).pointer("b", a.b);
   if (!c.ok()) return c.result();
-  std::int64_t a_low = 0, a_high = 0, b_low = 0, b_high = 0;
-  if (!gemm_detail::reach(a.m, a.a_row_stride, a.k, a.a_col_stride, a_low, a_high)) {
-    c.fail(error::overflow, "a_row_stride", a.a_row_stride);
-  }
-  if (!gemm_detail::reach(a.n, a.b_row_stride, a.k, a.b_col_stride, b_low, b_high)) {
-    c.fail(error::overflow, "b_row_stride", a.b_row_stride);
-  }
+  using gemm_detail::reach;
+  const auto ra = reach(c, a.a, a.m, "a_row_stride", a.a_row_stride, a.k, "a_col_stride", a.a_col_stride);
+  const auto rb = reach(c, a.b, a.n, "b_row_stride", a.b_row_stride, a.k, "b_col_stride", a.b_col_stride);
   if (!c.ok()) return c.result();
-  constexpr auto bytes = static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t d_bytes = span_bytes(a.m, a.d_row_stride, a.n, bytes);
-  c.disjoint("d", a.d, d_bytes, "a", a.a + a_low, (a_high - a_low + 1) * bytes);
-  c.disjoint("d", a.d, d_bytes, "b", a.b + b_low, (b_high - b_low + 1) * bytes);
+  const std::int64_t d_bytes = span_bytes(a.m, a.d_row_stride, a.n, sizeof(float));
+  c.disjoint("d", a.d, d_bytes, "a", ra.begin, ra.bytes);
+  c.disjoint("d", a.d, d_bytes, "b", rb.begin, rb.bytes);
   return c.result();
 }
 

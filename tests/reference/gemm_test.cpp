@@ -517,7 +517,10 @@ TEST_CASE("gemm_f32 refuses bad arguments", "[gemm]") {
   CHECK(with([](auto& g) { g.a_row_stride = 13; }) == "gemm_f32: d overlaps a");
   CHECK(with([](auto& g) { g.b = g.d + 16 + 12, g.b_row_stride = -4; }) == "ok");
   CHECK(with([](auto& g) { g.b = g.d + 16 + 11, g.b_row_stride = -4; }) == "gemm_f32: d overlaps b");
-  CHECK(with([](auto& g) { g.a_row_stride = INT64_MAX / 2; }).find("overflow") != std::string::npos);
+  CHECK(with([](auto& g) { g.a_row_stride = INT64_MAX / 2; }) ==
+        "gemm_f32: a_row_stride = 4611686018427387903 makes offsets that overflow 64 bits");
+  CHECK(with([](auto& g) { g.b_col_stride = INT64_MIN; }) ==
+        "gemm_f32: b_col_stride = -9223372036854775808 makes offsets that overflow 64 bits");
 }
 
 }  // namespace
