@@ -7,14 +7,22 @@
 #include <cstddef>
 
 // As much of the CUDA runtime's header as launchers and kernels name: with it clang++ compiles the host's half of a .cu
-// file where there is no toolkit. Nothing here runs: tests/runtime/double.hpp has the runtime.
+// file where there is no toolkit, and any compiler reads a kernel's header, whose plain functions can then be called.
+// Nothing of this runs: tests/runtime/double.hpp has the runtime.
 
+#if defined(__CUDA__)
 #define __host__ __attribute__((host))
 #define __device__ __attribute__((device))
 #define __global__ __attribute__((global))
 #define __shared__ __attribute__((shared))
-#define __constant__ __attribute__((constant))
 #define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#else
+#define __host__
+#define __device__
+#define __global__
+#define __shared__
+#define __launch_bounds__(...)
+#endif
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 #define __forceinline__ inline

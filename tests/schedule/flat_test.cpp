@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "bi/schedule/flat.hpp"
+
+#include "runtime/stub/cuda_runtime_api.h"
+// The kernels' words come first.
+#include <cstdint>
+
+#include "bi/device/flat.cuh"
+#include "bi/schedule/logits_edit.hpp"
+#include "bi/schedule/rows.hpp"
+#include "support/catch.hpp"
+#include "support/data.hpp"
+
+using namespace bi::schedule;
+
+namespace {
+
+// Whether a grid has no more thread blocks than items need, and no fewer than it may have.
+bool is_tight(std::int64_t blocks, std::int64_t items, std::int64_t in_block, std::int64_t most) {
+  if (items <= 0) return blocks == 0;
+  if (blocks == most) return items > (most - 1) * in_block;
+  return blocks < most && (blocks - 1) * in_block < items && items <= blocks * in_block;
+}
+
+}  // namespace
+
+TEST_CASE("flat schedules: as many thread blocks as items need", "[schedule]") {
+  test::generator g(5);
+  const auto check = [](std::int64_t items) {
+    for (const int width : {1, 32}) {
+      const auto s = pick_flat_schedule(items, width);
+      INFO(to_string(s) << ", items " << items << ", width " << width);
+      REQUIRE(is_tight(s.blocks, items, s.threads / width, 132 * 32));
+    }
+    for (const int held : {0, 1, 8}) {
+      for (const int rows : {1, 4}) {
+        row_schedule s;
+        s.held = held;
+        s.rows_per_block = rows;
+        for (s.cluster = 1; s.cluster <= 16; s.cluster += 5) {
+          const std::int64_t blocks = blocks_for_rows(items, s);
+          REQUIRE(blocks % s.cluster == 0);
+          REQUIRE(is_tight(blocks / s.cluster, items, rows, held > 0 ? max_held_row_blocks : max_row_blocks));
+        }
+      }
+    }
+  };
+  for (std::int64_t items = 0; items <= 70000; ++items) check(items);
+  for (int i = 0; i < 10000; ++i) check(static_cast<std::int64_t>(g.next() >> (1 + g.below(62))));
+}
+
+TEST_CASE("flat schedules: vectors of rows, each element once", "[schedule]") {
+  for (std::int64_t cols = 1; cols <= 1024; ++cols) {
+    const bi::device::flat_items items = {3, bi::device::vectors_of(cols)};
+    std::int64_t row = 0, next = 0;  // what comes next, element after element
+    for (std::int64_t i = 0; i < items.count(); ++i) {
+      const auto at = bi::device::split(items, i);
+      REQUIRE((at.row == row && at.index * 8 == next));
+      next += bi::device::vector_length(cols, at.index);
+      REQUIRE(next <= cols);
+      if (next == cols) ++row, next = 0;
+    }
+    REQUIRE((row == 3 && next == 0));
+  }
+  // Beyond 2^31 and 2^32 items.
+  const std::int64_t wide = (std::int64_t{1} << 33) + 5;
+  const auto at = bi::device::split(bi::device::flat_items{7, wide}, 5 * wide + wide - 1);
+  CHECK((at.row == 5 && at.index == wide - 1));
+}
+
+TEST_CASE("flat schedules: spans of a vocabulary, parts of a digest", "[schedule]") {
+  for (const int words : {1, 4}) {
+    for (std::int64_t vocab = 1; vocab <= 300000; vocab += vocab < 70000 ? 1 : 1009) {
+      const std::int64_t spans = logits_edit_spans(vocab, words);
+      REQUIRE((spans * 8192 * words >= vocab && (spans - 1) * 8192 * words < vocab));
+    }
+  }
+  for (const std::int64_t rows : {1, 2, 7, 132, 133, 1056, 1057, 100000}) {
+    for (std::int64_t vocab = 1; vocab <= 300000; vocab += 4999) {
+      for (const bool in_place : {false, true}) {
+        const auto s = pick_logits_edit_schedule(rows, vocab, in_place);
+        REQUIRE((in_place || s.words == 1));
+        REQUIRE(is_tight(s.blocks, rows * logits_edit_spans(vocab, s.words), 1, std::int64_t{1} << 20));
+      }
+      const auto d = pick_digest_schedule(rows, vocab, true);
+      REQUIRE((d.parts >= 1 && d.parts <= 256 && (d.parts & (d.parts - 1)) == 0));
+      REQUIRE((d.parts == 1 || vocab / d.parts >= 4096));  // a vector of 16 bytes for each thread
+      REQUIRE(is_tight(d.blocks, rows * d.parts, 1, max_row_blocks));
+    }
+  }
+  CHECK(pick_logits_edit_schedule(std::int64_t{1} << 50, std::int64_t{1} << 31, true).blocks == 1 << 20);
+}
