@@ -19,6 +19,12 @@ using std::uint32_t;
 using std::uint64_t;
 using function = float (*)(float);
 
+#if defined(__has_feature)
+constexpr bool is_sanitized = __has_feature(address_sanitizer);
+#else
+constexpr bool is_sanitized = false;
+#endif
+
 std::vector<uint32_t> edges() {
   std::vector<uint32_t> v = {0x00000000u, 0x00000001u, 0x00000002u, 0x007fffffu, 0x00800000u, 0x00800001u, 0x32ffffffu,
                              0x33000000u, 0x33000001u, 0x33800000u, 0x34000000u, 0x38d1b717u, 0x3d000000u, 0x3eaaaaabu,
@@ -55,6 +61,11 @@ uint64_t double_bits(double x) {
   uint64_t u = 0;
   std::memcpy(&u, &x, sizeof u);
   return u;
+}
+double bits_double(uint64_t u) {
+  double x = 0;
+  std::memcpy(&x, &u, sizeof x);
+  return x;
 }
 bool finite(double x) { return ((double_bits(x) >> 52) & 2047u) != 2047u; }
 
@@ -296,6 +307,47 @@ TEST_CASE("functions: largest errors", "[functions]") {
   require_below("silu", error_of(bi::silu, exact_silu, of_operand, everywhere), 1.5);
   require_below("gelu", error_of(bi::gelu, exact_gelu, of_operand, everywhere), 1.6);
   require_below("gelu_tanh", error_of(bi::gelu_tanh, exact_gelu_tanh, of_operand, everywhere), 1.6);
+}
+
+TEST_CASE("functions: exp2 and log2 at every 64th float", "[functions]") {
+  const bi::reference::fp_environment environment;
+#if defined(__OPTIMIZE__)
+  constexpr uint32_t step = is_sanitized ? 4099 : 64;
+#else
+  constexpr uint32_t step = 4099;
+#endif
+  // In ulp of the result, from its bits.
+  const auto error = [](float got, double exact) {
+    const uint64_t e = double_bits(exact) >> 52 & 2047u;
+    const uint64_t least = e < 1023 - 126 ? 1023 - 126 : e;
+    return std::fabs(static_cast<double>(got) - exact) * bits_double((2046 + 23 - least) << 52);
+  };
+  const uint32_t first = step == 64 ? 17 : 0;  // no round numbers: those are edges
+  worst exp2, log2;
+  long wrong = 0, count = 0;
+  const auto see = [&](float x) {
+    ++count;
+    const float p = bi::exp2(x), l = bi::log2(x);
+    const double power = std::exp2(static_cast<double>(x));
+    if (power < 0x1.ffffffp127) {
+      exp2.see(error(p, power), x);
+    } else {
+      wrong += bi::bits_of(p) != bi::bits_of(bi::is_nan(x) ? bi::nan_f32() : bi::inf_f32());
+    }
+    if (!bi::is_finite(x) || !bi::greater(x, 0.0f)) {
+      wrong += bi::bits_of(l) != bi::bits_of(bi::equal(x, 0.0f)     ? bi::neg_inf_f32()
+                                             : bi::greater(x, 0.0f) ? bi::inf_f32()
+                                                                    : bi::nan_f32());
+    } else if (bi::bits_of(x) != one) {
+      log2.see(error(l, std::log2(static_cast<double>(x))), x);
+    }
+  };
+  for (uint64_t u = first; u < uint64_t{1} << 32; u += step) see(bi::float_of(static_cast<uint32_t>(u)));
+  for (const uint32_t u : edges()) see(bi::float_of(u));
+  require_below("exp2", exp2, 0.9);
+  require_below("log2", log2, 1.2);
+  REQUIRE(wrong == 0);
+  REQUIRE(count >= (step == 64 ? 1 << 26 : 1 << 20));
 }
 
 TEST_CASE("functions: the error of exp2_weight relative to its result", "[functions]") {

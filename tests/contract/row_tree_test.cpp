@@ -73,6 +73,22 @@ TEST_CASE("row tree: the shape is the same in every schedule", "[contract][row_t
   }
 }
 
+TEST_CASE("row tree: all lengths to 4096, powers of two and their neighbours to 2^20", "[contract][row_tree]") {
+  const bi::reference::fp_environment environment;
+  const auto x = test::random_vector<float>((1 << 20) + 1, test::values::normal, 5);
+  const auto check = [&](std::int64_t n) {
+    const float expected = row(x, n, 1.0f, mix_step{}, mix_step{});
+    for (const schedule s : {schedule::warp, schedule::block}) {
+      INFO("length " << n << ", schedule " << static_cast<int>(s));
+      REQUIRE(hex(test::simulate_row(s, x.data(), n, 1.0f, mix_step{}, mix_step{}), expected).empty());
+    }
+  };
+  for (std::int64_t n = 601; n <= 4096; ++n) check(n);
+  for (int k = 15; k <= 20; ++k) {
+    for (const std::int64_t d : {-1, 0, 1}) check((std::int64_t{1} << k) + d);
+  }
+}
+
 TEST_CASE("row tree: sums, squares, maxima and minima in every schedule", "[contract][row_tree]") {
   const bi::reference::fp_environment environment;
   for (const test::values kind : test::all_values) {
