@@ -12,18 +12,13 @@
 #include "bi/contract/id.hpp"
 #include "bi/reference/fp_env.hpp"
 #include "support/catch.hpp"
+#include "support/sanitized.hpp"
 
 namespace {
 
 using std::uint32_t;
 using std::uint64_t;
 using function = float (*)(float);
-
-#if defined(__has_feature)
-constexpr bool is_sanitized = __has_feature(address_sanitizer);
-#else
-constexpr bool is_sanitized = false;
-#endif
 
 std::vector<uint32_t> edges() {
   std::vector<uint32_t> v = {0x00000000u, 0x00000001u, 0x00000002u, 0x007fffffu, 0x00800000u, 0x00800001u, 0x32ffffffu,
@@ -312,7 +307,7 @@ TEST_CASE("functions: largest errors", "[functions]") {
 TEST_CASE("functions: exp2 and log2 at every 64th float", "[functions]") {
   const bi::reference::fp_environment environment;
 #if defined(__OPTIMIZE__)
-  constexpr uint32_t step = is_sanitized ? 4099 : 64;
+  constexpr uint32_t step = test::sanitized ? 4099 : 64;
 #else
   constexpr uint32_t step = 4099;
 #endif

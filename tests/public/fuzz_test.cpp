@@ -10,6 +10,7 @@
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "support/good_args.hpp"
+#include "support/sanitized.hpp"
 
 // Argument structs with hostile contents: a million of them through the checks of all operations, the same ones each
 // time. A check has to return, always the same, and to say what it means; where it says "ok", a predicate written
@@ -21,14 +22,7 @@ using bi::status;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(address_sanitizer);
-#else
-constexpr bool sanitized = false;
-#endif
-constexpr int structs_in_all = sanitized ? 100000 : 1000000;
+constexpr int structs_in_all = test::sanitized ? 100000 : 1000000;
 
 // What an eight-byte word of arguments may become: a size, a stride, a pointer, two small fields.
 std::uint64_t hostile(test::generator& g) {

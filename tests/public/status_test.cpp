@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "bi/status.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -63,6 +64,19 @@ TEST_CASE("checker: the first failure stays", "[public][status]") {
   CHECK(c.ok());
   c.at_least("m", 0, 1).at_least("n", -1, 0).real("alpha", 0.0, false, "finite").stride("lda", 1, 2, "k", 1, 4);
   CHECK(bi::describe(c.result()) == "gemm: m = 0 must be at least 1");
+}
+
+TEST_CASE("checker: a workspace is large enough, there, and aligned", "[public][status]") {
+  alignas(256) static char room[512];
+  const auto says = [](const void* p, std::size_t bytes, std::size_t needed) {
+    bi::checker c("gemm");
+    return bi::describe(c.workspace(p, bytes, needed).result());
+  };
+  CHECK(says(nullptr, 0, 0) == "ok");
+  CHECK(says(room, 512, 512) == "ok");
+  CHECK(says(room, 511, 512) == "gemm: workspace of 511 bytes is too small, 512 bytes are needed");
+  CHECK(says(nullptr, 512, 512) == "gemm: workspace is null");
+  CHECK(says(room + 128, 384, 256).find("must be aligned to 256 bytes") != std::string::npos);
 }
 
 TEST_CASE("checker: ranges that meet, and bytes that rows take", "[public][status]") {

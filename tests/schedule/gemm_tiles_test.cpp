@@ -11,6 +11,7 @@
 #include "bi/schedule/gemm.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/sanitized.hpp"
 
 // Which tile of a product is whose: the kernel's own functions, called on the host for every thread block.
 
@@ -58,7 +59,7 @@ using many_tokens = gemm_wgmma_shape<false, 2, 192, 0>;
 
 TEST_CASE("gemm tiles: every grid of up to 1024 rows each way is walked once", "[schedule][gemm]") {
   for (int x = 1; x <= 128; ++x) {
-    for (int y = 1; y <= 128; ++y) {
+    for (int y = 1; y <= 128; y += test::sanitized ? 5 : 1) {
       const int batch = (x + y) % 7 == 0 ? 3 : 1;
       if (!walks_each_tile_once<few_tokens>(x, y, batch, (x + y) % 2 == 0 ? 4 : 1, 1, 1, 8)) {
         FAIL("grid " << x << " x " << y << ", batch " << batch);
@@ -152,7 +153,7 @@ TEST_CASE("gemm tiles: the slices of a cluster are all of k, once, in order", "[
 
 TEST_CASE("gemm schedule: 100000 random problems get a legal one", "[schedule][gemm]") {
   test::generator g(17);
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < (test::sanitized ? 10000 : 100000); ++i) {
     bi::schedule::gemm_problem p;
     const auto size = [&] { return g.chance(50) ? g.between(1, 300) : g.between(1, 1 << g.between(8, 18)); };
     p.m = size(), p.n = size(), p.k = size();

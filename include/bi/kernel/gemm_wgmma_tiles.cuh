@@ -149,10 +149,12 @@ struct tile {
 };
 
 // a / b of numbers that aren't negative: less code than with a sign.
-BI_D inline int quotient(int a, int b) { return static_cast<int>(static_cast<unsigned>(a) / static_cast<unsigned>(b)); }
+BI_HD inline int quotient(int a, int b) {
+  return static_cast<int>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
+}
 
 template <class Shape, class T, class Out>
-BI_D tile find_tile(const gemm_wgmma_params<T, Out>& p, int index, int rank_x, int rank_y) {
+BI_HD tile find_tile(const gemm_wgmma_params<T, Out>& p, int index, int rank_x, int rank_y) {
   int x = index, y = 0, entry = 0;
   if (p.grid_y > 1 || index >= p.grid_x) {  // else one tile of Y, as with few tokens, for which divisions are dear
     entry = quotient(index, p.grid_x * p.grid_y);
@@ -176,7 +178,7 @@ struct slice_list {
   int first, count, begin, end;
 };
 template <class T, class Out>
-BI_D slice_list find_slices(const gemm_wgmma_params<T, Out>& p, int rank) {
+BI_HD slice_list find_slices(const gemm_wgmma_params<T, Out>& p, int rank) {
   const int first = rank * p.slices_in_block;
   return {first, p.slices_in_block, p.slice_tile[first], p.slice_tile[first + p.slices_in_block]};
 }
