@@ -227,7 +227,7 @@ template <class Norm, class Rope, class T, bool Digest, bool One>
 BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !One>) void kv_append_lanes_kernel(
     const kv_append_params<T> p) {
   constexpr int width = device::vector_size, words = width * static_cast<int>(sizeof(T)) / 8;
-  __shared__ alignas(16) std::uint64_t warp_sums[kv_append_threads / 32];
+  __shared__ __align__(16) std::uint64_t warp_sums[kv_append_threads / 32];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread >> p.lane_bits;
   const int groups = static_cast<int>(blockDim.x) >> p.lane_bits, vectors = static_cast<int>(p.head_dim / width);
   const int in_warp = 32 >> p.lane_bits;  // groups

@@ -61,6 +61,7 @@ struct __attribute__((aligned(16))) int4 {
 struct __attribute__((aligned(16))) longlong2 {
   long long x, y;
 };
+__device__ inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 __device__ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 __device__ inline float2 make_float2(float x, float y) { return {x, y}; }
 __device__ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
