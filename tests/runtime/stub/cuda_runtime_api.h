@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <cstddef>
+#include <memory>  // the standard library has __noinline__ too, in there
 
 // As much of the CUDA runtime's header as launchers and kernels name: with it clang++ compiles the host's half of a .cu
 // file where there is no toolkit, and any compiler reads a kernel's header, whose plain functions can then be called.
@@ -26,6 +27,7 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 #define CUDART_VERSION 13000
 
 enum cudaError_t {
