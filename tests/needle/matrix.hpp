@@ -20,6 +20,8 @@ struct options {
   std::int64_t rows = 100000;        // at least, of a case
   std::int64_t most_rows = 1 << 20;  // of a batch
   bool far = false;                  // rows more than 2^31 elements apart instead
+  // A few of everything, for tools under which kernels are slow; inputs end where their memory does.
+  bool small = false;
 };
 
 struct result {
@@ -30,10 +32,11 @@ struct result {
 };
 
 // Batch sizes around tiles, warps and processors, and where the launcher's choice changes.
-inline std::vector<std::int64_t> batch_sizes(const table& t, std::int64_t most) {
+inline std::vector<std::int64_t> batch_sizes(const table& t, std::int64_t most, bool small = false) {
   std::set<std::int64_t> all = {1,  2,  3,   4,   7,   8,   15,  16,  17,  31,   32,   33,  63,
                                 64, 65, 127, 128, 129, 255, 256, 257, 512, 1023, 1024, 4096};
-  if (t.schedule) {
+  if (small) all = {1, 3, 17, 130};
+  if (t.schedule && !small) {
     std::string before = t.schedule(1);
     for (std::int64_t rows = 2; rows <= 4200; ++rows) {
       std::string now = t.schedule(rows);
@@ -49,7 +52,9 @@ inline std::vector<std::int64_t> batch_sizes(const table& t, std::int64_t most) 
 }
 
 // Which row of the pool stands at each place: needles first, last, around the edges of tiles and here and there.
-inline std::vector<std::int32_t> choose_rows(const table& t, std::int64_t rows, neighbours kind, std::uint64_t seed) {
+// `of_needles`: how many of them there are.
+inline std::vector<std::int32_t> choose_rows(const table& t, std::int64_t rows, neighbours kind, std::uint64_t seed,
+                                             std::int64_t of_needles = needles) {
   if (t.choose) return t.choose(rows, seed);
   std::vector<std::int32_t> all;
   const auto random = [&](std::int64_t place, std::uint64_t salt, std::int64_t below) {
@@ -59,7 +64,7 @@ inline std::vector<std::int32_t> choose_rows(const table& t, std::int64_t rows, 
   const std::int64_t first_neighbour = needles + (static_cast<int>(kind) - 1) * rows_of_kind;
   for (std::int64_t r = 0; r < rows; ++r) {
     const bool edge = r == rows - 1 || r % 16 == 15 || r % 16 < 2;
-    std::int64_t row = random(kind == neighbours::identical ? 0 : r, 1, needles);
+    std::int64_t row = random(kind == neighbours::identical ? 0 : r, 1, of_needles);
     if (kind != neighbours::mixed && kind != neighbours::identical && !edge && random(r, 2, 8) != 0) {
       row = first_neighbour + random(r, 3, rows_of_kind);
     }
@@ -138,7 +143,8 @@ class matrix {
     o.far = false, o.most_rows = table_.most_rows;
     matrix reference(host, case_, o);
     std::vector<std::int32_t> rows;
-    for (std::int64_t row = 0; row < table_.pool; row += table_.reference_step) {
+    const std::int64_t step = options_.small ? table_.pool / 4 : table_.reference_step;
+    for (std::int64_t row = 0; row < table_.pool; row += step) {
       rows.push_back(static_cast<std::int32_t>(row));
     }
     compute_alone(rows);
@@ -174,7 +180,7 @@ class matrix {
 
   // Batches of every size among every kind of neighbours, until there are options.rows.
   void run(result& r) {
-    const auto sizes = batch_sizes(table_, most_rows_);
+    const auto sizes = batch_sizes(table_, most_rows_, options_.small);
     for (int round = 0; r.failure.empty() && (round == 0 || r.rows < options_.rows); ++round) {
       for (std::size_t i = 0; i < sizes.size(); ++i) {
         if (round > 0 && r.rows >= options_.rows) break;
@@ -182,6 +188,7 @@ class matrix {
         const int layout =
             options_.far ? far_layout : static_cast<int>((i + static_cast<std::size_t>(round)) % layouts);
         for (int kind = 0; kind < neighbour_kinds; ++kind) {
+          if (options_.small && kind % 4 != 0) continue;  // mixed needles and NaN
           const launch l{sizes[i], static_cast<neighbours>(kind), round, layout,
                          kind >= neighbour_kinds / 2 && m_.has_graphs() && !table_.arrange};
           check(l, r);
@@ -205,6 +212,7 @@ class matrix {
   };
   struct buffer {
     unsigned char* base;
+    std::int64_t size;
     unsigned char* pool;
     placed rows;
   };
@@ -229,7 +237,7 @@ class matrix {
   }
   buffer place(const column& c, unsigned char* base, std::int64_t size, bool is_input) {
     buffer b{};
-    b.base = base;
+    b.base = base, b.size = size;
     b.rows.bytes = c.bytes, b.rows.element_bytes = c.element_bytes, b.rows.transposed = c.transposed;
     // What is between the rows of an input is NaN.
     if (is_input && !is_far(c)) m_.fill(b.base, 0xFF, size);
@@ -261,6 +269,14 @@ class matrix {
     if (!is_input && !c.transposed) p.gap = gap;
   }
 
+  // What is read beyond an input is then beyond its memory, but for what its alignment leaves.
+  static void move_to_end(buffer& b, const launch& l) {
+    placed& p = b.rows;
+    const std::int64_t last = p.at(l.rows - 1, p.bytes - 1) + 1, room = b.size - last;
+    const std::int64_t alignment = reinterpret_cast<std::uintptr_t>(p.data) % 16 == 0 ? 16 : p.element_bytes;
+    p.data = b.base + room / alignment * alignment;
+  }
+
   // Inputs gathered, outputs poisoned, call_ made.
   void start(const launch& l, const std::vector<std::int32_t>& batch) {
     m_.upload(index_, batch.data(), l.rows * 4);
@@ -268,6 +284,7 @@ class matrix {
     call_.rows = l.rows;
     for (std::size_t i = 0; i < in_.size(); ++i) {
       lay_out(in_[i], table_.in[i], l, true);
+      if (options_.small) move_to_end(in_[i], l);
       m_.gather(in_[i].rows, in_[i].pool, index_, l.rows);
       call_.in.push_back(in_[i].rows.data);
       call_.in_stride.push_back(in_[i].rows.stride);
@@ -305,7 +322,7 @@ class matrix {
   }
 
   void check(const launch& l, result& r) {
-    const auto batch = choose_rows(table_, l.rows, l.kind, seed_of(l));
+    const auto batch = rows_of(l);
     compute_alone(batch);
     start(l, batch);
     if (l.replayed) {
@@ -338,6 +355,9 @@ class matrix {
       m_.compare({number, static_cast<int>(out_.size() + i), 0, 0}, p, in_[i].pool, index_, l.rows, 0);
     }
   }
+  std::vector<std::int32_t> rows_of(const launch& l) const {
+    return choose_rows(table_, l.rows, l.kind, seed_of(l), options_.small ? 6 : needles);
+  }
   std::uint64_t seed_of(const launch& l) const {
     return bi::mix64(options_.seed * 1000003 + static_cast<std::uint64_t>(l.rows) * 64 +
                      static_cast<std::uint64_t>(l.kind) + static_cast<std::uint64_t>(l.round) * 7919 * 8192);
@@ -350,7 +370,7 @@ class matrix {
     if (f.bytes == 0 || !r.failure.empty()) return;
     const coordinate at = coordinate::of(f.first);
     const launch& l = launches_[static_cast<std::size_t>(at.launch)];
-    const auto batch = choose_rows(table_, l.rows, l.kind, seed_of(l));
+    const auto batch = rows_of(l);
     r.failure = "a batch of " + std::to_string(l.rows) + " rows among neighbours " + name_of(l.kind) + ", round " +
                 std::to_string(l.round) + ", layout " + std::to_string(l.layout) + (l.replayed ? ", replayed" : "") +
                 (table_.schedule ? ", " + table_.schedule(l.rows) : "") + ": ";
@@ -398,7 +418,7 @@ class matrix {
   // A byte that is wrong must be found where it is.
   void plant(result& r) {
     const launch l{std::min<std::int64_t>(3, most_rows_), neighbours::mixed, 0, options_.far ? far_layout : 2, false};
-    const auto batch = choose_rows(table_, l.rows, l.kind, 1);
+    const auto batch = rows_of(l);
     compute_alone(batch);
     start(l, batch);
     require(m_.run(table_, call_));

@@ -3,10 +3,10 @@
 
 // The needle matrix on the GPU. Writes a line of JSON for each case to FILE, or to the standard output.
 //
-//   needle [--rows N] [--most-rows M] [--far] [--seed S] [--part I/N] [--json FILE] [OPERATION...]
+//   needle [--rows N] [--most-rows M] [--far] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]
 //   needle --list
 //
-// N rows at least of each operation, in batches of M at most. Of --part I/N: every N-th case, from the I-th on. Ends with 77
+// N rows at least of each operation, in batches of M at most. --small: a few, for tools under which kernels are slow. Of --part I/N: every N-th case, from the I-th on. Ends with 77
 // where there is no GPU.
 #include <chrono>
 #include <cstdio>
@@ -40,6 +40,8 @@ bool parse(int argc, char** argv, command& c) {
       c.list = true;
     } else if (a == "--far") {
       c.o.far = true;
+    } else if (a == "--small") {
+      c.o.small = true, c.o.most_rows = 130, c.rows = 1;
     } else if (a.rfind("--", 0) != 0) {
       c.operations.push_back(a);
     } else if (++i == argc) {
@@ -87,7 +89,7 @@ int main(int argc, char** argv) {
     if (!parse(argc, argv, c)) {
       std::fprintf(
           stderr,
-          "usage: needle [--rows N] [--most-rows M] [--far] [--seed S] [--part I/N] [--json FILE] [OPERATION...]\n");
+          "usage: needle [--rows N] [--most-rows M] [--far] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]\n");
       return 2;
     }
     case_list cases = all_cases();

@@ -108,6 +108,24 @@ TEST_CASE("needle: what follows the batch is found, and where") {
   CHECK(input.failure.find("input x of row 0 was written") != std::string::npos);
 }
 
+TEST_CASE("needle: a few rows, of inputs that end where their memory does") {
+  for (const needle_case& c : all_cases()) {
+    // One of each kind of column: packed, transposed, several of one array, arranged.
+    if (c.dtype.find("bf16") != 0 || (c.shape.find("4096") != std::string::npos)) continue;
+    if (c.operation != "argmax_columns" && c.operation != "gemm_finish" && c.operation != "rope" &&
+        c.operation != "verify" && c.shape.find("chunks,heads=4/2,head_dim=64") != 0) {
+      continue;
+    }
+    INFO(c.name());
+    host_machine host;
+    options o = few(17);
+    o.small = true;
+    const result r = check_case(host, c, o);
+    CHECK(r.failure == "");
+    CHECK(r.rows == (1 + 3 + 17) * 2);
+  }
+}
+
 TEST_CASE("needle: batch sizes take in where the schedule changes") {
   table t;
   t.schedule = [](std::int64_t rows) { return std::string(rows < 700 ? "few" : "many"); };
