@@ -82,7 +82,8 @@ class machine {
 class host_machine : public machine {
  public:
   unsigned char* allocate(std::int64_t bytes) override {
-    const auto size = (static_cast<std::size_t>(bytes) / 256 + 1) * 256;
+    // Sizes are multiples of 256 where what ends with the memory matters.
+    const auto size = bytes == 0 ? 256 : (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
     void* p = std::aligned_alloc(256, size);
     if (p == nullptr) throw std::bad_alloc();
     buffers_.emplace_back(static_cast<unsigned char*>(p));

@@ -4,12 +4,14 @@
 // The main of the test programs, for Catch2 2 and 3 alike. Built with BI_TEST_GPU, it skips where no GPU answers.
 #define CATCH_CONFIG_RUNNER
 #include "support/catch.hpp"
+#include "support/small.hpp"
+
+#include <cstring>
 
 #ifdef BI_TEST_GPU
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
-#include <cstring>
 
 namespace {
 
@@ -32,6 +34,12 @@ bool has_gpu() {
 #endif
 
 int main(int argc, char** argv) {
+  // Ours, the rest is Catch2's.
+  if (argc > 1 && std::strcmp(argv[1], "--small") == 0) {
+    test::small_run() = true;
+    argv[1] = argv[0];
+    ++argv, --argc;
+  }
 #ifdef BI_TEST_GPU
   if (!lists_tests(argc, argv) && !has_gpu()) {
     std::puts("skipped: no CUDA device");

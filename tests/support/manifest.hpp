@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "bi/schedule/logits_edit.hpp"
 #include "bi/schedule/rows.hpp"
 #include "bi/schedule/sample.hpp"
+#include "support/small.hpp"
 
 // Which schedules the GPU tests force on each operation: triples of operation, contract and schedule, by family. Every
 // legal value of every field is here but for the number of thread blocks, of which there are some. An operation of a
@@ -64,6 +66,11 @@ bool covers(const std::vector<Schedule>& all, Schedule s) {
 // Thread blocks: all the work in one, part of an H100, not quite one for each of its SMs, one for each, and more than
 // there is work for.
 inline constexpr std::int64_t grid_limits[] = {1, 7, 66, 131, 132, 4224};
+// Of a small run: rounds, and a block for all there is.
+inline std::vector<std::int64_t> grids() {
+  if (small_run()) return {7, 4224};
+  return {std::begin(grid_limits), std::end(grid_limits)};
+}
 
 // ---- rows, each a warp's or a thread block's
 
@@ -84,7 +91,7 @@ inline std::vector<manifest_operation> row_operations() {
 // Of all operations over rows; each takes those that fit it.
 inline std::vector<bi::schedule::row_schedule> row_schedules() {
   std::vector<bi::schedule::row_schedule> all;
-  for (const std::int64_t blocks : grid_limits) {
+  for (const std::int64_t blocks : grids()) {
     all.push_back({32, 4, blocks});
     all.push_back({256, 1, blocks});
     const bool programmatic = blocks == 7 || blocks == 4224;
@@ -139,8 +146,8 @@ inline std::vector<manifest_operation> count_operations() {
 }
 inline std::vector<bi::schedule::flat_schedule> flat_schedules() {
   std::vector<bi::schedule::flat_schedule> all;
-  for (const std::int64_t blocks : grid_limits) {
-    for (int threads = 32; threads <= 256; threads += 32) all.push_back({threads, blocks});
+  for (const std::int64_t blocks : grids()) {
+    for (int threads = 32; threads <= 256; threads += small_run() ? 96 : 32) all.push_back({threads, blocks});
   }
   return all;
 }
@@ -165,7 +172,7 @@ inline std::vector<manifest_operation> digest_operations() {
 }
 inline std::vector<bi::schedule::digest_schedule> digest_schedules() {
   std::vector<bi::schedule::digest_schedule> all;
-  for (const std::int64_t blocks : grid_limits) {
+  for (const std::int64_t blocks : grids()) {
     for (int parts = 1; parts <= 256; parts *= 2) all.push_back({blocks, parts, blocks == 7 || blocks == 4224});
   }
   return all;
@@ -175,7 +182,7 @@ inline std::vector<bi::schedule::digest_schedule> digest_schedules() {
 
 inline std::vector<bi::schedule::block_schedule> block_schedules() {
   std::vector<bi::schedule::block_schedule> all;
-  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+  for (const std::int64_t blocks : grids()) all.push_back({blocks});
   return all;
 }
 inline std::vector<manifest_operation> column_operations() {
@@ -198,6 +205,7 @@ inline std::vector<manifest_operation> sample_operations() {
 inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
   std::vector<bi::schedule::sample_schedule> all;
   for (const std::int64_t blocks : {1, 7, 132}) {
+    if (small_run() && blocks != 7) continue;
     for (const int cluster : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
       for (const int slots : {0, 3, 5, 12}) {  // of 3..12: of those between, none does what these don't
         all.push_back({cluster, slots, blocks, slots == 5 || (slots == 0 && blocks == 7)});
@@ -214,7 +222,7 @@ inline std::vector<manifest_operation> edit_operations() {
 }
 inline std::vector<bi::schedule::logits_edit_schedule> edit_schedules(bool in_place) {
   std::vector<bi::schedule::logits_edit_schedule> all;
-  for (const std::int64_t blocks : grid_limits) {
+  for (const std::int64_t blocks : grids()) {
     all.push_back({1, blocks});
     if (in_place) all.push_back({4, blocks});
   }
@@ -236,17 +244,18 @@ inline std::vector<manifest_operation> attention_operations() {
 // `packed`: query tokens, times the query heads of a KV head, of the request that has most.
 inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::int64_t head_dim, std::int64_t packed) {
   std::vector<bi::schedule::attention_schedule> all;
-  for (const std::int64_t blocks : grid_limits) {
+  for (const std::int64_t blocks : grids()) {
     for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
       all.push_back({row_warps, false, blocks});
       if (packed <= 16 * row_warps) all.push_back({row_warps, true, blocks});
     }
   }
-  for (const std::int64_t blocks : grid_limits) {
+  for (const std::int64_t blocks : grids()) {
     if (head_dim <= 128) all.push_back({8, false, blocks, bi::schedule::attention_kernel::prefill});
   }
   // Blocks up to the most that the workspace is sized for; the ring as long as it can be and as short.
-  for (const std::int64_t blocks : {1, 7, 66, 131, 132, 264}) {
+  for (const std::int64_t limit : grids()) {
+    const std::int64_t blocks = limit < 264 ? limit : 264;
     for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
       for (const int stages : {0, row_warps == 1 && head_dim <= 128 ? 4 : 2}) {
         if (packed > 16 * row_warps) continue;
@@ -276,7 +285,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;
-  for (const std::int64_t blocks : grid_limits) all.push_back({blocks});
+  for (const std::int64_t blocks : grids()) all.push_back({blocks});
   return all;
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "bi/contract/gemm.hpp"
@@ -22,7 +24,10 @@ manifest_operation gemm_operation() {
 inline std::vector<bi::schedule::gemm_schedule> gemm_schedules(const bi::schedule::gemm_problem& p) {
   std::vector<bi::schedule::gemm_schedule> all;
   std::size_t turn = 0;
+  std::set<std::tuple<bool, int, int, int>> forms;
   bi::schedule::for_each_gemm_schedule(p, bi::schedule::gemm_device{}, [&](bi::schedule::gemm_schedule s) {
+    // A small run takes one of each kernel.
+    if (!forms.insert({s.weights_first, s.block_m, s.block_n, s.cluster_k}).second && small_run()) return;
     all.push_back(s);
     const std::int64_t cluster = s.cluster_m * s.cluster_n * s.cluster_k;
     const std::int64_t limit = grid_limits[turn++ % 5] / cluster * cluster;
@@ -33,7 +38,7 @@ inline std::vector<bi::schedule::gemm_schedule> gemm_schedules(const bi::schedul
     all.push_back(s);
   });
   for (const int block_m : {16, 64}) {
-    for (const std::int64_t blocks : grid_limits) {
+    for (const std::int64_t blocks : grids()) {
       bi::schedule::gemm_schedule s;
       s.block_m = block_m;
       s.blocks = blocks;
