@@ -8,6 +8,7 @@
 //
 // N rows at least of each operation, in batches of M at most. --small: a few, for tools under which kernels are slow. Of --part I/N: every N-th case, from the I-th on. Ends with 77
 // where there is no GPU.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
