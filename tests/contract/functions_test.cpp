@@ -314,8 +314,8 @@ TEST_CASE("functions: exp2 and log2 at every 64th float", "[functions]") {
   // In ulp of the result, from its bits.
   const auto error = [](float got, double exact) {
     const uint64_t e = double_bits(exact) >> 52 & 2047u;
-    const uint64_t least = e < 1023 - 126 ? 1023 - 126 : e;
-    return std::fabs(static_cast<double>(got) - exact) * bits_double((2046 + 23 - least) << 52);
+    const uint64_t normal = e < 1023 - 126 ? 1023 - 126 : e;
+    return std::fabs(static_cast<double>(got) - exact) * bits_double((2046 + 23 - normal) << 52);
   };
   const uint32_t first = step == 64 ? 17 : 0;  // no round numbers: those are edges
   worst exp2, log2;
