@@ -47,7 +47,7 @@ void add_edit(case_list& all, std::int64_t vocab) {
 }
 
 // A row of the table is a slot's counts, which are read and written.
-constexpr std::int64_t vocab = 203, words = (vocab + 31) / 32;
+constexpr std::int64_t vocab = 203;
 void add_counts(table& t, std::uint64_t seed) {
   counts_case c{pool_rows, vocab, 0};
   host_backend b;
