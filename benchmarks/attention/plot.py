@@ -10,7 +10,6 @@ given, gets attention_decode.svg (FlashInfer's recorded time over bi's, against 
 attention_bandwidth.svg and attention_prefill.svg.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -99,10 +98,7 @@ def table(runs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", help="the JSON file that bench_attention wrote")
-    parser.add_argument("--out", default=FOLDER.parents[1] / "docs/plots", type=pathlib.Path)
-    options = parser.parse_args()
+    options = charts.options(__doc__, "the JSON file that bench_attention wrote")
     kinds, context = load(options.result)
     if not kinds:
         sys.exit(f"plot.py: {options.result} has neither decode nor prefill")

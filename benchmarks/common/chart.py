@@ -2,14 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Charts as SVG, and how the plots read what Google Benchmark wrote."""
 
+import argparse
 import json
 import math
 import pathlib
 import sys
 from xml.sax.saxutils import escape
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
 TO_US = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
+
+
+def options(description, result):
+    """A plot's command line: the file that it draws, `result` in words, and where to."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", help=result, type=pathlib.Path)
+    parser.add_argument("--out", default=ROOT / "docs/plots", type=pathlib.Path)
+    return parser.parse_args()
 
 
 def load(path, program):

@@ -8,7 +8,6 @@
 RESULT.json is the report of examples/engine's d1. FOLDER, docs/plots unless given, gets engine_d1.svg.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -19,10 +18,7 @@ import chart as charts  # noqa: E402
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, default=FOLDER.parent.parent / "docs" / "plots")
-    arguments = parser.parse_args()
+    arguments = charts.options(__doc__, "the JSON file that engine d1 wrote")
     try:
         report = json.loads(arguments.result.read_text())
         curves = [

@@ -9,7 +9,6 @@ RESULT.json comes from bench_gemm --benchmark_out=RESULT.json --benchmark_out_fo
 given, gets gemm_ratio.svg (cuBLASLt's time over bi's, against the tokens) and gemm_roofline.svg.
 """
 
-import argparse
 import math
 import pathlib
 import sys
@@ -149,10 +148,7 @@ def draw_roofline(shapes, gpu, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", help="the JSON file that bench_gemm wrote")
-    parser.add_argument("--out", default=FOLDER.parents[1] / "docs/plots", type=pathlib.Path)
-    options = parser.parse_args()
+    options = charts.options(__doc__, "the JSON file that bench_gemm wrote")
     shapes, context = load(options.result)
     if not ratios(shapes):
         sys.exit(f"plot.py: {options.result} has no point with both bi and cuBLASLt")

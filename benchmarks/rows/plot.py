@@ -10,7 +10,6 @@ given, gets rows_copy.svg (the time of a copy of as many bytes over bi's), rows_
 kernels that add in any order over bi's) and rows_bandwidth.svg.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -115,10 +114,7 @@ def table(lines):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", help="the JSON file that bench_rows wrote")
-    parser.add_argument("--out", default=FOLDER.parents[1] / "docs/plots", type=pathlib.Path)
-    options = parser.parse_args()
+    options = charts.options(__doc__, "the JSON file that bench_rows wrote")
     lines, context = load(options.result)
     if not lines:
         sys.exit(f"plot.py: {options.result} has no point of bi's")

@@ -109,6 +109,25 @@ const auto plain = [](const auto& a) { return check(a); };
 
 const std::initializer_list<float> not_eps = {-1e-6f, bi::nan_f32(), bi::inf_f32(), bi::neg_inf_f32()};
 
+// Operations that make one fp32 number of each of 37 rows of 32000.
+template <class Args, class Check>
+void one_result_a_row(const char* name, const Args& good, Check check) {
+  battery b(name, good, check);
+  b.size(AT(rows)), b.size(AT(cols));
+  b.stride(AT(x_stride), 32000);
+  b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::too_small, {1, 2, 31998});
+  b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::overflow, {huge / 2, most - 1});
+  b.pointer(AT(x)), b.pointer(AT(out));
+  b.overlap(AT(out), AT(x));
+  b.row([](auto& a) { a.out = const_cast<float*>(a.x) + 37 * 32000 - 1; }, {error::overlap, "out"});
+  b.row([](auto& a) { a.out = const_cast<float*>(a.x) - 36; }, {error::overlap, "out"});
+  b.row([](auto& a) { a.rows = huge; }, {error::overflow, "x_stride", 32000});
+  b.row([](auto& a) { a.cols = huge; }, {error::overflow, "x_stride", huge});
+  b.row([](auto& a) { a.rows = huge, a.cols = 0; }, {error::overflow, "rows", huge});
+  b.row([](auto& a) { a.rows = 0, a.cols = -7; }, {error::too_small, "cols", -7});
+  b.row([](auto& a) { a.rows = 0, a.x_stride = 3; }, {error::too_small, "x_stride", 3});
+}
+
 }  // namespace
 
 TEST_CASE("battery: norms and softmax", "[public][battery]") {
@@ -154,42 +173,12 @@ TEST_CASE("battery: norms and softmax", "[public][battery]") {
   };
   softmax_rows("softmax", plain);
   softmax_rows("log_softmax", [](const auto& a) { return check(a, "log_softmax"); });
-  {
-    battery b("logsumexp", test::good_logsumexp<float>(), plain);
-    b.size(AT(rows)), b.size(AT(cols));
-    b.stride(AT(x_stride), 32000);
-    b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::too_small, {1, 2, 31998});
-    b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::overflow, {huge / 2, most - 1});
-    b.pointer(AT(x)), b.pointer(AT(out));
-    b.overlap(AT(out), AT(x));
-    b.row([](auto& a) { a.out = const_cast<float*>(a.x) + 37 * 32000 - 1; }, {error::overlap, "out"});
-    b.row([](auto& a) { a.out = const_cast<float*>(a.x) - 36; }, {error::overlap, "out"});
-    b.row([](auto& a) { a.rows = huge; }, {error::overflow, "x_stride", 32000});
-    b.row([](auto& a) { a.cols = huge; }, {error::overflow, "x_stride", huge});
-    b.row([](auto& a) { a.rows = huge, a.cols = 0; }, {error::overflow, "rows", huge});
-    b.row([](auto& a) { a.rows = 0, a.cols = -7; }, {error::too_small, "cols", -7});
-    b.row([](auto& a) { a.rows = 0, a.x_stride = 3; }, {error::too_small, "x_stride", 3});
-  }
+  one_result_a_row("logsumexp", test::good_logsumexp<float>(), plain);
 }
 
 TEST_CASE("battery: reductions", "[public][battery]") {
   const auto max = [](const auto& a) { return check(a, bi::reduction::max); };
-  {
-    battery b("reduce", test::good_reduce<float>(), max);
-    b.size(AT(rows)), b.size(AT(cols));
-    b.stride(AT(x_stride), 32000);
-    b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::too_small, {1, 2, 31998});
-    b.values("x_stride", [](auto& a) -> auto& { return a.x_stride; }, error::overflow, {huge / 2, most - 1});
-    b.pointer(AT(x)), b.pointer(AT(out));
-    b.overlap(AT(out), AT(x));
-    b.row([](auto& a) { a.out = const_cast<float*>(a.x) + 37 * 32000 - 1; }, {error::overlap, "out"});
-    b.row([](auto& a) { a.out = const_cast<float*>(a.x) - 36; }, {error::overlap, "out"});
-    b.row([](auto& a) { a.rows = huge; }, {error::overflow, "x_stride", 32000});
-    b.row([](auto& a) { a.cols = huge; }, {error::overflow, "x_stride", huge});
-    b.row([](auto& a) { a.rows = huge, a.cols = 0; }, {error::overflow, "rows", huge});
-    b.row([](auto& a) { a.rows = 0, a.cols = -7; }, {error::too_small, "cols", -7});
-    b.row([](auto& a) { a.rows = 0, a.x_stride = 3; }, {error::too_small, "x_stride", 3});
-  }
+  one_result_a_row("reduce", test::good_reduce<float>(), max);
   {
     battery b("reduce_columns", test::good_reduce_columns<float>(), max);
     b.size(AT(outer)), b.size(AT(cols)), b.size(AT(inner));
