@@ -360,14 +360,6 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
     const status st = launch_detail::find_split_blocks<Contract, HeadDim, T>(split_blocks);
     if (!st) return st;
   }
-  bool has_clusters = false;
-  if constexpr (launch_detail::has_leaves_kernel<HeadDim>) {
-    if (split_blocks > 0) {
-      const status st =
-          launch_detail::find_leaves_code(kernel::attention_clusters_kernel<Contract, T, HeadDim>, has_clusters);
-      if (!st) return st;
-    }
-  }
   std::int64_t prefill_blocks = 0;
   if constexpr (launch_detail::has_prefill_kernel<HeadDim>) {
     if (packed > 16 * row_warps && launch_detail::prefill_takes(launch_detail::make_attention_params(a), a, 128)) {
@@ -375,9 +367,20 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
       if (!st) return st;
     }
   }
-  const schedule::attention_schedule s = schedule::pick_attention_schedule(
-      a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps, split_blocks,
-      launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks, has_clusters);
+  const auto pick = [&](bool has_clusters) {
+    return schedule::pick_attention_schedule(
+        a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps, split_blocks,
+        launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks, has_clusters);
+  };
+  schedule::attention_schedule s = pick(launch_detail::has_leaves_kernel<HeadDim>);
+  if constexpr (launch_detail::has_leaves_kernel<HeadDim>) {
+    if (s.cluster != 0) {  // most calls need not ask the runtime
+      bool found = false;
+      const status st = launch_detail::find_leaves_code(kernel::attention_clusters_kernel<Contract, T, HeadDim>, found);
+      if (!st) return st;
+      if (!found) s = pick(false);
+    }
+  }
   return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);
 }
 
