@@ -340,8 +340,6 @@ TEST_CASE("fma: edges, random and cancelling operands", "[arithmetic]") {
     const uint32_t got = bi::bits_of(bi::fma_rn(a, b, c));
     f.expect("fma", got, model_fma(o.a, o.b, o.c), o.a, o.b, o.c);
     if (got != bi::bits_of(bi::add_rn(bi::mul_rn(a, b), c))) ++one_rounding;
-    const bool low = (got >> 31) != 0 || nan_bits(got), high = !low && got > 0x3f800000u;
-    f.expect("fma_sat", bi::bits_of(bi::fma_sat_rn(a, b, c)), low ? 0u : high ? 0x3f800000u : got, o.a, o.b, o.c);
   };
   const std::vector<uint32_t> e = edges();
   for (const uint32_t a : e) {

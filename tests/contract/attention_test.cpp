@@ -4,6 +4,7 @@
 #include "bi/contract/attention.hpp"
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -118,8 +119,32 @@ TEST_CASE("attention: a lane sums its 16 weights in the contract's order", "[con
 }
 
 namespace {
-bi::contract::attention_scale by(float c) { return {bi::div_rn(c, 128.0f), 0.0f, 0.0f}; }
+bi::contract::attention_scale by(float c) { return {c, 0.0f, 0.0f}; }
+
+// A maximum as the state has it.
+float on_grid(float t) { return bi::sub_rn(3072.0f, bi::sub_rn(3072.0f, t)); }
 }  // namespace
+
+TEST_CASE("attention: maxima are multiples of 2^-12, or what 3072 less their shift is", "[contract][attention]") {
+  const bi::reference::fp_environment environment;
+  generator g(5);
+  int moved = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const float t = bi::mul_rn(g.normal(), 300.0f), m = order::advance(minus_inf, t).m;
+    if (!bi::less(bi::abs(t), 1024.0f)) continue;
+    const float steps = bi::mul_rn(m, 4096.0f);
+    REQUIRE(same(bi::float_from_int(static_cast<std::int32_t>(steps)), steps));
+    REQUIRE(std::fabs(static_cast<double>(m) - static_cast<double>(t)) <= 0x1p-13);
+    REQUIRE(same(bi::sub_rn(3072.0f, order::shift(m)), m));  // nothing is lost on the way to a weight
+    moved += same(m, t) ? 0 : 1;
+  }
+  CHECK(moved > 1000);
+  for (const float t : {5000.3f, -5000.3f, 123456.7f, -123456.7f, 0x1.8p25f}) {
+    const float m = order::advance(minus_inf, t).m;
+    CHECK(same(bi::sub_rn(3072.0f, order::shift(m)), m));
+    CHECK(std::fabs(static_cast<double>(m) / static_cast<double>(t) - 1) < 0x1p-22);
+  }
+}
 
 TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   const bi::reference::fp_environment environment;
@@ -128,22 +153,23 @@ TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   SECTION("the first tile's maximum is taken, whatever it is") {
     for (const float t : exponents(200, 1)) {
       const auto a = advance(minus_inf, t);
-      CHECK(same(a.m, t));
+      CHECK(same(a.m, on_grid(t)));
       if (same(t, minus_inf)) {
         CHECK(same(a.rescale, 1.0f));
-        CHECK(same(a.shift, 0.9296875f));
+        CHECK(same(a.shift, 3072.0f));
       } else if (bi::is_nan(t)) {
         CHECK(bi::is_nan(a.rescale));
       } else {
         CHECK(same(a.rescale, 0.0f));
-        CHECK(same(a.shift, bi::div_rn(bi::sub_rn(119.0f, a.m), 128.0f)));
+        CHECK(same(a.shift, bi::sub_rn(3072.0f, a.m)));
       }
     }
   }
   SECTION("it moves only when exceeded by more than 8") {
     CHECK(same(advance(1.0f, 9.0f).m, 1.0f));
     CHECK(same(advance(1.0f, 9.0f).rescale, 1.0f));
-    CHECK(same(advance(1.0f, 0x1.200002p+3f).m, 0x1.200002p+3f));
+    CHECK(same(advance(1.0f, 0x1.200002p+3f).m, 9.0f));  // taken, then rounded
+    CHECK(same(advance(1.0f, 0x1.200002p+3f).rescale, 0x1p-8f));
     CHECK(same(advance(1.0f, 10.0f).rescale, 0x1p-9f));
     CHECK(same(advance(1.0f, -1000.0f).m, 1.0f));
   }
@@ -157,13 +183,13 @@ TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   SECTION("the text's form, which asks whether the maximum moved, does the same to l and o") {
     for (const float m : exponents(60, 3)) {
       for (const float t : exponents(60, 4)) {
-        float moved = bi::greater(t, bi::add_rn(m, 8.0f)) ? t : m;
+        float moved = bi::greater(t, bi::add_rn(m, 8.0f)) ? on_grid(t) : m;
         if (bi::is_nan(t)) moved = not_number;
         const float base = same(moved, minus_inf) ? 0.0f : moved;
-        const float a = bi::equal(moved, m) ? 1.0f : bi::exp2(bi::sub_rn(m, base));
+        const float a = bi::equal(moved, m) ? 1.0f : order::power(bi::sub_rn(m, base));
         const auto got = advance(m, t);
         REQUIRE(same(got.m, moved));
-        REQUIRE(same(got.shift, bi::div_rn(bi::sub_rn(119.0f, base), 128.0f)));
+        REQUIRE(same(got.shift, bi::sub_rn(3072.0f, base)));
         // Where m is NaN, so are l and o: then the factor is of no account.
         if (!bi::is_nan(m)) REQUIRE(same(got.rescale, a));
       }
@@ -171,31 +197,41 @@ TEST_CASE("attention: the lagging maximum", "[contract][attention]") {
   }
 }
 
-TEST_CASE("attention: weights are positive and hide what is not a number", "[contract][attention]") {
+TEST_CASE("attention: weights", "[contract][attention]") {
   const bi::reference::fp_environment environment;
   generator g(11);
+  double worst = 0;
   for (int i = 0; i < 2000; ++i) {
     const float c = bi::exp2(bi::mul_rn(g.normal(), 2.0f)), s = bi::mul_rn(g.normal(), 30.0f);
-    const float m = bi::mul_rn(bi::add_rn(s, bi::abs(g.normal())), c);
-    const float p = order::weight(s, by(c), order::shift(m));
-    REQUIRE((bi::greater(p, 0.0f) && bi::is_finite(p)));
+    const float m = on_grid(bi::mul_rn(bi::add_rn(s, bi::abs(g.normal())), c));
+    const double exact = static_cast<double>(s) * static_cast<double>(c) - static_cast<double>(m);
+    const double p = static_cast<double>(order::weight(s, by(c), order::shift(m)));
+    if (exact < -120) {
+      REQUIRE(p <= 0x1p-119);
+      continue;
+    }
+    // Half a step of the grid, and the function's two units in the last place.
+    const double error = std::fabs(p / std::exp2(exact) - 1);
+    worst = std::fmax(worst, error);
+    REQUIRE(error < 0x1.62e43p-14 + 0x1p-21);
     // A score may exceed the lagging maximum by 8.
-    const float lagging = bi::sub_rn(bi::mul_rn(s, c), 8.0f);
+    const float lagging = on_grid(bi::sub_rn(bi::mul_rn(s, c), 8.0f));
     REQUIRE(bi::less(order::weight(s, by(c), order::shift(lagging)), 0x1.01p8f));
-    // What rounding the shift costs grows with the maximum.
-    const float far = bi::add_rn(m, 20000.0f), at_far = bi::div_rn(far, c);
-    const double exact = static_cast<double>(at_far) * static_cast<double>(c) - static_cast<double>(far);
-    const double p_far = static_cast<double>(order::weight(at_far, by(c), order::shift(far)));
-    REQUIRE(std::fabs(p_far / std::exp2(exact) - 1) < 0x1p-13 + 20010 * 0x1p-24);
-    REQUIRE(std::fabs(static_cast<double>(order::weight(bi::div_rn(m, c), by(c), order::shift(m))) - 1) < 0x1p-13);
+    // However large the maximum is, its own weight is 1.
+    for (const float far : {20000.0f, -20000.0f}) {
+      const float big = on_grid(bi::add_rn(m, far));
+      REQUIRE(same(order::weight(big, by(1.0f), order::shift(big)), 1.0f));
+    }
   }
-  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(3.0f)), 0x1p-119f));       // visible and -Inf
-  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(minus_inf)), 0x1p-119f));  // the whole tile is -Inf
-  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(plus_inf)), 0x1p-119f));
-  CHECK(same(order::weight(plus_inf, by(1.0f), order::shift(plus_inf)), 0x1p-119f));  // Inf - Inf
-  CHECK(same(order::weight(not_number, by(1.0f), order::shift(0.0f)), 0x1p-119f));
-  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(not_number)), 0x1p-119f));
-  CHECK(same(order::weight(1000.0f, by(1.0f), order::shift(0.0f)), 0x1p9f));  // what no maximum allows
+  CHECK(worst > 0x1p-14);
+  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(3.0f)), 0.0f));       // visible and -Inf
+  CHECK(same(order::weight(minus_inf, by(1.0f), order::shift(minus_inf)), 0.0f));  // the whole tile is -Inf
+  CHECK(same(order::weight(-130.0f, by(1.0f), order::shift(0.0f)), 0.0f));
+  CHECK(same(order::weight(-126.0f, by(1.0f), order::shift(0.0f)), 0x1p-126f));
+  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(plus_inf)), 0.0f));
+  CHECK(same(order::weight(plus_inf, by(1.0f), order::shift(plus_inf)), not_number));  // Inf - Inf
+  CHECK(same(order::weight(not_number, by(1.0f), order::shift(0.0f)), not_number));
+  CHECK(same(order::weight(5.0f, by(1.0f), order::shift(not_number)), not_number));
 }
 
 TEST_CASE("attention: closing a leaf tells what the weights hid", "[contract][attention]") {
@@ -263,15 +299,14 @@ TEST_CASE("attention: the end of a row", "[contract][attention]") {
 TEST_CASE("attention: what scores are multiplied with", "[contract][attention]") {
   const bi::reference::fp_environment environment;
   const auto plain = bf16_contract::prepare(0.125f, 0.0f);
-  CHECK(same(plain.w, 0x1.715476p-10f));
+  CHECK(same(plain.w, 0x1.715476p-3f));
   CHECK(bf16_contract::is_valid(plain));
-  CHECK(bf16_contract::is_valid(bf16_contract::prepare(0x1p-142f, 0.0f)));
-  CHECK_FALSE(bf16_contract::is_valid(bf16_contract::prepare(0x1p-149f, 0.0f)));  // 1 / 128 of it is 0
+  CHECK(bf16_contract::is_valid(bf16_contract::prepare(0x1p-149f, 0.0f)));
   CHECK_FALSE(bf16_contract::is_valid(bf16_contract::prepare(0x1.fffffep127f, 0.0f)));
   CHECK(same(bf16_contract::score(-7.0f, plain), -7.0f));
 
   const auto capped = bf16_cap::prepare(0.125f, 50.0f);
-  CHECK(same(capped.w, 0x1.715476p-7f));
+  CHECK(same(capped.w, 0x1.715476p+0f));
   CHECK(same(capped.inner, bi::div_rn(0.125f, 50.0f)));
   CHECK(bf16_cap::is_valid(capped));
   CHECK_FALSE(bf16_cap::is_valid(bf16_cap::prepare(1.0f, 0x1p-149f)));

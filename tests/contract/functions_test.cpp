@@ -174,10 +174,6 @@ constexpr known values_at_edges[] = {
     {"erf", bi::erf, minus_inf, minus | one},
     {"erf", bi::erf, 0x40800000u, one},  // 4
     {"erf", bi::erf, largest, one},
-    {"exp2_weight", bi::exp2_weight, 0, 0x04000000u},            // 2^-119
-    {"exp2_weight", bi::exp2_weight, 0x3f6e0000u, one},          // 119 / 128
-    {"exp2_weight", bi::exp2_weight, one, 0x44000000u},          // 2^9
-    {"exp2_weight", bi::exp2_weight, 0x3f6d0000u, 0x3f350042u},  // near 2^-0.5
     {"silu", bi::silu, 0, 0},
     {"silu", bi::silu, minus, minus},
     {"silu", bi::silu, inf, inf},
@@ -207,7 +203,6 @@ struct golden {
 constexpr golden digests[] = {
     {"exp2", bi::exp2, 0x30feddb199ec6d90u},
     {"exp", bi::exp, 0x22994e42e1cfce88u},
-    {"exp2_weight", bi::exp2_weight, 0xe67ef273f6dc0d0bu},
     {"log2", bi::log2, 0xe4e775852df5de9cu},
     {"log", bi::log, 0x6917cd0f729d1135u},
     {"log1p", bi::log1p, 0x7d08eb23437cb18du},
@@ -244,7 +239,6 @@ TEST_CASE("functions: values at the edges", "[functions]") {
 TEST_CASE("functions: a NaN gives the one NaN", "[functions]") {
   const bi::reference::fp_environment environment;
   for (const golden& g : digests) {
-    if (g.f == static_cast<function>(bi::exp2_weight)) continue;
     INFO(g.name);
     for (const uint32_t u : {0x7f800001u, 0x7fc00000u, 0x7fffffffu, 0xff800001u, 0xffc00000u, 0xffffffffu}) {
       CHECK(bi::bits_of(g.f(bi::float_of(u))) == the_nan);
@@ -259,9 +253,6 @@ TEST_CASE("functions: powers of two are exact", "[functions]") {
     const float x = bi::float_from_int(n), p = power_of_two(n);
     REQUIRE(bi::bits_of(bi::exp2(x)) == bi::bits_of(p));
     REQUIRE(bi::bits_of(bi::log2(p)) == bi::bits_of(x));
-    if (n < -119 || n > 9) continue;
-    const float y = bi::div_rn(bi::float_from_int(n + 119), 128.0f);
-    REQUIRE(bi::bits_of(bi::exp2_weight(y)) == bi::bits_of(p));
   }
 }
 
@@ -343,21 +334,6 @@ TEST_CASE("functions: exp2 and log2 at every 64th float", "[functions]") {
   require_below("log2", log2, 1.2);
   REQUIRE(wrong == 0);
   REQUIRE(count > (step == 64 ? 67000000 : 1000000));
-}
-
-TEST_CASE("functions: the error of exp2_weight relative to its result", "[functions]") {
-  const bi::reference::fp_environment environment;
-  worst w;
-  const auto see = [&](float x) {
-    if (!bi::less(x, 1.0f) || bi::less(x, 0.0f)) return;
-    const double y = std::exp2(128 * static_cast<double>(x) - 119);
-    w.see(std::fabs(static_cast<double>(bi::exp2_weight(x)) - y) / y, x);
-  };
-  over_floats(4099, see);
-  for (int i = 0; i < 100000; ++i) see(bi::mul_rn(bi::float_from_int(i), 0x1.4f8b58p-17f));
-  INFO("relative error " << w.error);
-  REQUIRE(w.error < 0x1p-13);
-  REQUIRE(w.error > 0x1p-14);
 }
 
 TEST_CASE("functions: the tails that a Gumbel variable needs", "[functions]") {

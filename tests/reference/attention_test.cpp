@@ -64,6 +64,7 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
   const bool capped = bi::greater(o.cap, 0.0f);
   const float c = capped ? 0x1.715476p+0f : bi::mul_rn(o.scale, 0x1.715476p+0f);
   const float inner = capped ? bi::div_rn(o.scale, o.cap) : 0.0f;
+  const auto power = [](float d) { return bi::exp2_grid(bi::add_rn(d, 3072.0f)); };
   const auto visible = [&](std::int64_t j) { return j >= o.lo && j < o.see && !(o.hidden && o.hidden(j)); };
   std::vector<std::int64_t> begins = o.leaf_begins;
   if (begins.empty()) {
@@ -100,18 +101,17 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
       if (!any) continue;
       t = bi::mul_rn(t, c);
       const bool first_tile = tiles.empty();
-      float next = first_tile || bi::greater(t, bi::add_rn(m, 8.0f)) ? t : m;
+      float next = m;
+      if (first_tile || bi::greater(t, bi::add_rn(m, 8.0f))) next = bi::sub_rn(3072.0f, bi::sub_rn(3072.0f, t));
       if (bi::is_nan(t) || bi::is_nan(m)) next = bi::nan_f32();
       const float base = bi::bits_of(next) == bi::bits_of(minus_inf) ? 0.0f : next;
       tile_weights w{};
       w.first = first;
-      w.a = bi::equal(next, m) ? 1.0f : bi::exp2(bi::sub_rn(m, base));
+      w.a = bi::equal(next, m) ? 1.0f : power(bi::sub_rn(m, base));
       float p[64] = {};
       for (std::int64_t j = first; j < stop; ++j) {
         if (!visible(j)) continue;
-        float y = bi::fma_rn(s[j - first], bi::div_rn(c, 128.0f), bi::div_rn(bi::sub_rn(119.0f, base), 128.0f));
-        y = bi::is_nan(y) || bi::less(y, 0.0f) ? 0.0f : bi::greater(y, 1.0f) ? 1.0f : y;
-        p[j - first] = bi::exp2_weight(y);
+        p[j - first] = bi::exp2_grid(bi::fma_rn(s[j - first], c, bi::sub_rn(3072.0f, base)));
       }
       for (int j = 0; j < 64; ++j) w.p[j] = bi::cvt_rn<T>(p[j]);
       float x[4];
@@ -163,7 +163,7 @@ oracle_row<T> oracle(const T* q, tokens<T> k, tokens<T> v, const view& seen, std
       continue;
     }
     const float m = bi::max_nan(acc.m, next.m), base = bi::bits_of(m) == bi::bits_of(minus_inf) ? 0.0f : m;
-    const float a = bi::exp2(bi::sub_rn(acc.m, base)), b = bi::exp2(bi::sub_rn(next.m, base));
+    const float a = power(bi::sub_rn(acc.m, base)), b = power(bi::sub_rn(next.m, base));
     acc.m = m;
     acc.l = bi::fma_rn(acc.l, a, bi::mul_rn(next.l, b));
     for (std::int64_t d = 0; d < dim; ++d) acc.o[at(d)] = bi::fma_rn(acc.o[at(d)], a, bi::mul_rn(next.o[at(d)], b));

@@ -127,20 +127,6 @@ BI_HD inline float fma_rn(float a, float b, float c) {
 #endif
 }
 
-// fma_rn, then clamped to [0, 1]; NaN and -0 become +0.
-BI_HD inline float fma_sat_rn(float a, float b, float c) {
-#if BI_DEVICE_CODE
-  float r;
-  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));
-  return r;
-#else
-  const float r = fma_rn(a, b, c);
-  const std::uint32_t u = bits_of(r);
-  if ((u >> 31) != 0 || u > inf_bits) return 0.0f;
-  return u > 0x3f800000u ? 1.0f : r;
-#endif
-}
-
 // Division and square root are scalar instructions on the host: -ffast-math -march=native replaces vectorised ones by
 // a reciprocal estimate and a Newton step, which is not correctly rounded.
 BI_HD inline float div_rn(float a, float b) {
@@ -199,6 +185,15 @@ BI_HD inline bool less(float a, float b) {
 #endif
 }
 BI_HD inline bool greater(float a, float b) { return less(b, a); }
+BI_HD inline bool less_equal(float a, float b) {
+#if BI_DEVICE_CODE
+  int r;
+  asm("{ .reg .pred p; setp.le.f32 p, %1, %2; selp.s32 %0, 1, 0, p; }" : "=r"(r) : "f"(a), "f"(b));
+  return r != 0;
+#else
+  return !is_nan(a) && !is_nan(b) && !less(b, a);
+#endif
+}
 BI_HD inline bool equal(float a, float b) {  // -0 == +0
   return !is_nan(a) && !is_nan(b) && !less(a, b) && !less(b, a);
 }

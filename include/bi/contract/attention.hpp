@@ -7,6 +7,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/arithmetic.hpp"
+#include "bi/contract/exp2_grid.hpp"
 #include "bi/contract/functions.hpp"
 #include "bi/contract/id.hpp"
 #include "bi/dtype.hpp"
@@ -23,16 +24,17 @@
 // index by selection; o = mul(o, r.rescale), directly followed by the tensor-core chain o += P V over the tile's keys,
 // k16 steps ascending, P = cvt(p) to V's type and V = 0 at invisible indices; l[i] = fma(l[i], r.rescale, lane_sum(p)).
 //
-// A NaN or infinite score reaches the result through m: a weight's exponent is clamped to [-119, 9], so the weights may
-// hide it. Rounding (119 - m) / 128 moves the exponents of a tile by up to |m| 2^-24, all alike. At |s c| >= 2^27 the bits
-// are defined but say nothing.
+// Exponents are multiples of 2^-12 (bi/contract/exp2_grid.hpp), maxima too, where |m| < 1024 (elsewhere m is what 3072 less
+// its shift is), so that a weight has an error of 2^-13.5 of itself, and factors of maxima have none of their own. A weight
+// below 2^-126 is +0. NaN and +Inf among the scores make m NaN or +Inf, and the row NaN. At |s w| >= 2^27 the bits are
+// defined but say nothing.
 
 BI_NAMESPACE_BEGIN
 namespace contract {
 
 // What every score of a call is multiplied with.
 struct BI_TYPE attention_scale {
-  float w = 0;      // exponent per unit of score, / 128
+  float w = 0;      // exponent per unit of score
   float inner = 0;  // with a soft cap: scale / cap
   float cap = 0;
 };
@@ -47,7 +49,7 @@ struct BI_TYPE attention_leaf {
 // A tile's effect on the state.
 struct BI_TYPE attention_advance {
   float m;        // the new maximum
-  float shift;    // (119 - m) / 128, of m = -Inf 119 / 128: what weight() adds
+  float shift;    // 3072 - m, of m = -Inf 3072: what weight() adds
   float rescale;  // multiplies l and o; exactly 1 if m did not move
 };
 
@@ -85,20 +87,22 @@ struct BI_TYPE attention_order {
   BI_HD static constexpr std::int64_t end_leaf(std::int64_t see) { return (see + leaf - 1) / leaf; }
 
   // The exponent that a tile asks for; `largest` is max_nan over its visible scores.
-  BI_HD static float tile_max(float largest, const attention_scale& x) { return mul_rn(mul_rn(largest, x.w), 128.0f); }
+  BI_HD static float tile_max(float largest, const attention_scale& x) { return mul_rn(largest, x.w); }
 
   // A NaN t makes m NaN, and it stays: no comparison with NaN holds. From m = -Inf every other t is taken.
   BI_HD static attention_advance advance(float m, float t) {
     const bool takes = greater(t, add_rn(m, 8.0f)) || is_nan(t);
-    const float next = takes ? t : m;
-    return {next, shift(next), takes ? exp2(sub_rn(m, base(next))) : 1.0f};
+    const float next = takes ? sub_rn(exp2_grid_origin, sub_rn(exp2_grid_origin, t)) : m;
+    return {next, shift(next), takes ? power(sub_rn(m, base(next))) : 1.0f};
   }
   BI_HD static float base(float m) { return is_neg_inf(m) ? 0.0f : m; }
-  BI_HD static float shift(float m) { return mul_rn(sub_rn(119.0f, base(m)), 0x1p-7f); }
+  BI_HD static float shift(float m) { return sub_rn(exp2_grid_origin, base(m)); }
+  // 2^d: of a difference of maxima.
+  BI_HD static float power(float d) { return exp2_grid(add_rn(exp2_grid_origin, d)); }
 
-  // The weight of a visible index, 2^(s c - m).
+  // The weight of a visible index, 2^(s w - m).
   BI_HD static float weight(float s, const attention_scale& x, float shift) {
-    return exp2_weight(fma_sat_rn(s, x.w, shift));
+    return exp2_grid(fma_rn(s, x.w, shift));
   }
 
   // The key of a tile that is element (w, h, e) of lane i: w, i = 0..3; h, e = 0..1. One thread holds a lane's 16 keys
@@ -122,7 +126,7 @@ struct BI_TYPE attention_order {
   }
   BI_HD static float accumulate(float l, float rescale, float sum) { return fma_rn(l, rescale, sum); }
 
-  // Closing a leaf. m = -Inf: every visible score is -Inf, and l and o become +0 by selection (no weight is 0).
+  // Closing a leaf. m = -Inf: every visible score is -Inf, and l and o become +0 by selection, whatever V holds.
   BI_HD static float close(float m, float l0, float l1, float l2, float l3) {
     const float l = add_rn(add_rn(l0, l1), add_rn(l2, l3));
     return is_finite(m) ? l : is_neg_inf(m) ? 0.0f : nan_f32();
@@ -131,7 +135,7 @@ struct BI_TYPE attention_order {
 
   BI_HD static attention_fold fold(float m_left, float m_right) {
     const float m = max_nan(m_left, m_right);
-    return {m, exp2(sub_rn(m_left, base(m))), exp2(sub_rn(m_right, base(m)))};
+    return {m, power(sub_rn(m_left, base(m))), power(sub_rn(m_right, base(m)))};
   }
   // For l and for each o.
   BI_HD static float fold_value(const attention_fold& f, float left, float right) {
@@ -162,7 +166,7 @@ struct BI_TYPE attention_draft : attention_order {
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 
   BI_HD static attention_scale prepare(float scale, float) {
-    return {mul_rn(mul_rn(scale, 0x1.715476p+0f), 0x1p-7f), 0.0f, 0.0f};
+    return {mul_rn(scale, 0x1.715476p+0f), 0.0f, 0.0f};
   }
   BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.w) && greater(x.w, 0.0f); }
   BI_HD static float score(float s, const attention_scale&) { return s; }
@@ -177,7 +181,7 @@ struct BI_TYPE attention_soft_cap_draft : attention_order {
   static constexpr bool has_soft_cap = true;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 
-  BI_HD static attention_scale prepare(float scale, float cap) { return {0x1.715476p-7f, div_rn(scale, cap), cap}; }
+  BI_HD static attention_scale prepare(float scale, float cap) { return {0x1.715476p+0f, div_rn(scale, cap), cap}; }
   BI_HD static bool is_valid(const attention_scale& x) { return is_finite(x.inner) && greater(x.inner, 0.0f); }
   BI_HD static float score(float s, const attention_scale& x) { return mul_rn(x.cap, tanh(mul_rn(s, x.inner))); }
 };

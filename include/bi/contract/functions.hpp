@@ -92,17 +92,6 @@ BI_HD inline float exp2(float x) {
   return contract::scale_by_power(p, t);
 }
 
-// 2^(128 y - 119) for y in [0, 1], relative error below 2^-13: softmax weights, from 2^-119 to 2^9, of exponents that
-// one saturating fma has scaled and clamped. Exact for integers 128 y. The exponent is added to the bits: beyond the
-// domain the result is meaningless, though the same everywhere.
-BI_HD inline float exp2_weight(float y) {
-  constexpr float magic = contract::round_magic - 119.0f;
-  const float t = fma_rn(y, 128.0f, magic);
-  const float r = fma_rn(y, 128.0f, sub_rn(magic, t));  // exact
-  const float p = contract::polynomial(r, 0x1.c2a248p-5f, 0x1.f00c7cp-3f, 0x1.62f5fcp-1f, 1.0f);
-  return float_of(bits_of(p) + (bits_of(t) << 23));
-}
-
 // Below 0.9 ulp.
 BI_HD inline float exp(float x) {
   x = min_nan(max_nan(x, -104.0f), 89.0f);

@@ -61,8 +61,8 @@ BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2],
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
     largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
     t[h] = Contract::tile_max(largest, scale);
-    // Otherwise, advance() keeps the maximum, and rescale is 1.
-    stays = stays && !greater(t[h], add_rn(x.leaf_m[h], 8.0f)) && !is_nan(t[h]);
+    // Then advance() keeps the maximum, and rescale is 1. False if either is NaN.
+    stays = stays && less_equal(t[h], add_rn(x.leaf_m[h], 8.0f));
     rescale[h] = 1.0f;
   }
   const bool moves = __any_sync(full_warp, !stays);
@@ -178,10 +178,10 @@ BI_D void attention_fold_leaf(const attention_row_pair& x, float (&m)[2], float 
       float leaf_l = x.leaf_l[h];
       leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 1));
       leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 2));
-      // Contract::fold: the larger maximum's factor is exp2(0) = 1.
+      // Contract::fold: the larger maximum's factor is power(0) = 1.
       const bool grows = greater(x.leaf_m[h], m[h]);
       const float d = sub_rn(m[h], x.leaf_m[h]);
-      const float e = exp2(grows ? d : neg(d));
+      const float e = Contract::power(grows ? d : neg(d));
       a[h] = grows ? e : 1.0f;
       b[h] = grows ? 1.0f : e;
       m[h] = grows ? x.leaf_m[h] : m[h];

@@ -59,12 +59,13 @@ BI_D inline std::uint64_t wgmma_operand(std::uint32_t address, int block_bytes) 
 // the compiler's time goes by the operands of statements.
 #define BI_WGMMA_STEP(Name, N, Registers, A, B, P, TA, TB) \
   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." Name "." Name " {" Registers "}, " A ", " B ", " P ", 1, 1, " TA ", " TB ";"
-#define BI_WGMMA_NEXT(SA, SB) "add.s64 a, a, " SA "; add.s64 b, b, " SB ";"
+#define BI_WGMMA_NEXT(SA, SB) "add.u32 al, al, " SA "; add.u32 bl, bl, " SB "; mov.b64 a, {al, ah}; mov.b64 b, {bl, bh};"
 #define BI_WGMMA(Type, Name, N, Registers, A, B, P, TA, TB, SA, SB, ...)                              \
   template <int TransA, int TransB>                                                                   \
   struct wgmma_instruction<Type, N, TransA, TransB> {                                                 \
     BI_D static void run(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int accumulate) {       \
-      asm volatile("{.reg .pred p, q; .reg .b64 a, b; mov.b64 a, " A "; mov.b64 b, " B ";"            \
+      asm volatile("{.reg .pred p, q; .reg .b64 a, b; .reg .b32 al, ah, bl, bh; mov.b64 a, " A "; mov.b64 b, " B ";"            \
+                   "mov.b64 {al, ah}, a; mov.b64 {bl, bh}, b;" \
                    "setp.ne.b32 p, " P ", 0; setp.eq.b32 q, 0, 0;"                                    \
                    BI_WGMMA_STEP(Name, N, Registers, "a", "b", "p", TA, TB) BI_WGMMA_NEXT(SA, SB)     \
                    BI_WGMMA_STEP(Name, N, Registers, "a", "b", "q", TA, TB) BI_WGMMA_NEXT(SA, SB)     \
