@@ -92,9 +92,11 @@ struct BI_TYPE attention_order {
   // A NaN t makes m NaN, and it stays: no comparison with NaN holds. From m = -Inf every other t is taken.
   BI_HD static attention_advance advance(float m, float t) {
     const bool takes = greater(t, add_rn(m, 8.0f)) || is_nan(t);
-    const float next = takes ? sub_rn(exp2_grid_origin, sub_rn(exp2_grid_origin, t)) : m;
+    const float next = takes ? on_grid(t) : m;
     return {next, shift(next), takes ? power(sub_rn(m, base(next))) : 1.0f};
   }
+  // Of a leaf's first tile, whose m is -Inf, also the maximum itself: l and o are +0 then, whatever multiplies them.
+  BI_HD static float on_grid(float t) { return sub_rn(exp2_grid_origin, sub_rn(exp2_grid_origin, t)); }
   BI_HD static float base(float m) { return is_neg_inf(m) ? 0.0f : m; }
   BI_HD static float shift(float m) { return sub_rn(exp2_grid_origin, base(m)); }
   // 2^d: of a difference of maxima.

@@ -32,46 +32,71 @@ BI_D inline std::uint64_t attention_key_mask(int begin, int end, int lane) {
   return (before_end >> begin << begin) >> (lane % 4 * 2);
 }
 
-// The largest of 16 values of row h, in no order.
-template <int Values>
-BI_D float attention_row_max(const float (&s)[Values], int h) {
-  float a = s[2 * h], b = s[2 * h + 1];
+// The largest of each row's 16 values, in the whole quad. Four chains: one instruction waits for four others.
+BI_D inline void attention_row_maxima(float (&largest)[2], const float (&s)[key_tile / 2]) {
+  float m[4] = {s[0], s[1], s[2], s[3]};
 #pragma unroll
-  for (int j = 1; j < Values / 4; ++j) {
-    a = max_nan(a, s[4 * j + 2 * h]);
-    b = max_nan(b, s[4 * j + 2 * h + 1]);
+  for (int i = 4; i < key_tile / 2; ++i) m[i % 4] = max_nan(m[i % 4], s[i]);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) largest[h] = max_nan(m[2 * h], m[2 * h + 1]);
+#pragma unroll
+  for (int i = 1; i < 4; i *= 2) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) largest[h] = max_nan(largest[h], __shfl_xor_sync(full_warp, largest[h], i));
   }
-  return max_nan(a, b);
 }
 
-// Scores to weights, in place, of a tile that both rows see all of. rescale is for o; false if it is 1 throughout the
-// warp.
+// False if advance() would keep both rows' maxima, as far as the thread's own scores go: which is most often so, and cheaper
+// to see than the maximum itself. Not negative floats, positive NaN included, are ordered as integers are, of which one
+// instruction takes three; where all are negative, so is this maximum of integers, and what asks for it is at least 0.
 template <class Contract>
+BI_D bool attention_may_move(const attention_row_pair& x, const float (&s)[key_tile / 2],
+                             const contract::attention_scale& scale) {
+  bool stays = true;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const auto bits = [&](int i) { return static_cast<std::int32_t>(bits_of(s[i / 2 * 4 + 2 * h + i % 2])); };
+    std::int32_t a = bits(0), b = bits(1);
+#pragma unroll
+    for (int i = 2; i < 14; i += 4) {
+      a = max(max(a, bits(i)), bits(i + 1));
+      b = max(max(b, bits(i + 2)), bits(i + 3));
+    }
+    a = max(max(a, bits(14)), bits(15));
+    const float t = Contract::tile_max(float_of(static_cast<std::uint32_t>(max(a, b))), scale);
+    const float bound = add_rn(x.leaf_m[h], 8.0f);
+    stays = stays && less_equal(t, bound) && less_equal(0.0f, bound);
+  }
+  return !stays;
+}
+
+// Scores to weights, in place, of a tile that both rows see all of. First: the leaf's first one. rescale is for o; false
+// if it is 1 throughout the warp.
+template <class Contract, bool First>
 BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2], float (&rescale)[2],
                                 const contract::attention_scale& scale) {
-  float t[2];
   if constexpr (Contract::has_soft_cap) {
 #pragma unroll
     for (int i = 0; i < key_tile / 2; ++i) s[i] = Contract::score(s[i], scale);
   }
-  bool stays = true;
+  bool moves = false;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float largest = attention_row_max(s, h);
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    t[h] = Contract::tile_max(largest, scale);
-    // Then advance() keeps the maximum, and rescale is 1. False if either is NaN.
-    stays = stays && less_equal(t[h], add_rn(x.leaf_m[h], 8.0f));
-    rescale[h] = 1.0f;
-  }
-  const bool moves = __any_sync(full_warp, !stays);
-  if (moves) {
+  for (int h = 0; h < 2; ++h) rescale[h] = 1.0f;
+  if constexpr (First) {
+    attention_row_maxima(x.leaf_m, s);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const contract::attention_advance next = Contract::advance(x.leaf_m[h], t[h]);
-      x.leaf_m[h] = next.m;
-      rescale[h] = next.rescale;
+    for (int h = 0; h < 2; ++h) x.leaf_m[h] = Contract::on_grid(Contract::tile_max(x.leaf_m[h], scale));
+  } else {
+    moves = __any_sync(full_warp, attention_may_move<Contract>(x, s, scale));
+    if (__builtin_expect(moves, 0)) {
+      float largest[2];
+      attention_row_maxima(largest, s);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest[h], scale));
+        x.leaf_m[h] = next.m;
+        rescale[h] = next.rescale;
+      }
     }
   }
 #pragma unroll
@@ -84,7 +109,8 @@ BI_D bool attention_weigh_whole(attention_row_pair& x, float (&s)[key_tile / 2],
       weight = Contract::weight(weight, scale, shift);
       p[i] = weight;
     }
-    x.leaf_l[h] = Contract::accumulate(x.leaf_l[h], rescale[h], Contract::lane_sum(p));
+    const float sum = Contract::lane_sum(p);
+    x.leaf_l[h] = First ? sum : Contract::accumulate(x.leaf_l[h], rescale[h], sum);
   }
   return moves;
 }
@@ -125,6 +151,18 @@ BI_D bool attention_weigh_masked(attention_row_pair& x, float (&s)[key_tile / 2]
     stays = stays && bits_of(rescale[h]) == 0x3f800000u;
   }
   return __any_sync(full_warp, !stays);
+}
+
+// Whether a quarter of the tile v, that of a warp of four, has an Inf or NaN; the lane's part of the answer.
+template <int HeadDim, class T>
+BI_D bool attention_has_nonfinite(T* v, int quarter, int lane) {
+  std::uint32_t found = 0;
+#pragma unroll 4
+  for (int chunk = lane / 16; chunk < HeadDim / chunk_values; chunk += 2) {
+    T* const part = tile_part<key_tile>(v, chunk / row_chunks);
+    found |= attention_nonfinite_bits(tile_chunk(part, quarter * 16 + lane % 16, chunk % row_chunks));
+  }
+  return (found & nonfinite_mask) != 0;
 }
 
 // o += P V of one row of the warp's 16, with V = 0 at keys outside [begin, end): for tiles where such a key's V is Inf

@@ -199,29 +199,37 @@ BI_D void attention_add_masked_values(float (&o)[Blocks][4], const std::uint32_t
   }
 }
 
+// Bits 15 and 31, among others, if a value of a chunk is Inf or NaN.
+template <class T>
+BI_D std::uint32_t attention_nonfinite_bits(const T* chunk) {
+  constexpr std::uint32_t exponent = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
+  constexpr std::uint32_t exponents = exponent | exponent << 16, carry = 0x80008000u - exponents;
+  T x[vector_size];
+  load_vector(chunk, vector_size, true, x);
+  std::uint32_t found = 0;
+#pragma unroll
+  for (int i = 0; i < vector_size; i += 2) {
+    const std::uint32_t pair = x[i].bits | static_cast<std::uint32_t>(x[i + 1].bits) << 16;
+    found |= (pair & exponents) + carry;  // an exponent of all ones carries into the sign's place
+  }
+  return found;
+}
+constexpr std::uint32_t nonfinite_mask = 0x80008000u;
+
 // Bit j: key j of the tile has an Inf or NaN among the `columns` values from block `first` of the part v on. The same in all
 // lanes.
 template <int Columns, class T>
 BI_D std::uint64_t attention_nonfinite_keys(T* v, int lane, int first = 0) {
-  constexpr std::uint32_t exponent = std::is_same_v<T, bf16> ? 0x7f80u : 0x7c00u;
-  constexpr std::uint32_t exponents = exponent | exponent << 16, carry = 0x80008000u - exponents;
   std::uint64_t keys = 0;
 #pragma unroll 1  // rare, and registers are not
   for (int half = 0; half < 2; ++half) {
     std::uint32_t found = 0;
 #pragma unroll 1
     for (int chunk = 0; chunk < Columns / chunk_values; ++chunk) {
-      const T* at =
-          tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks);
-      T x[vector_size];
-      load_vector(at, vector_size, true, x);
-#pragma unroll
-      for (int i = 0; i < vector_size; i += 2) {
-        const std::uint32_t pair = x[i].bits | static_cast<std::uint32_t>(x[i + 1].bits) << 16;
-        found |= (pair & exponents) + carry;  // an exponent of all ones carries into the sign's place
-      }
+      found |= attention_nonfinite_bits(
+          tile_chunk(tile_part<key_tile>(v, chunk / row_chunks), half * 32 + lane, first + chunk % row_chunks));
     }
-    const std::uint64_t some = __ballot_sync(full_warp, (found & 0x80008000u) != 0);
+    const std::uint64_t some = __ballot_sync(full_warp, (found & nonfinite_mask) != 0);
     keys |= some << (32 * half);
   }
   return keys;

@@ -98,8 +98,7 @@ class attention_prefill_rows {
     for (int i = 0; i < 2; ++i) {
       place& at = i == 0 ? k_at_ : v_at_;
       wait_full(i, at);
-      release(i, at);
-      at.next(shape::stages);
+      release_next(i, at);
     }
   }
 
@@ -110,43 +109,17 @@ class attention_prefill_rows {
     make_scores();
     weigh<true>(begin, rescale);  // o is +0
     pack();
-#pragma unroll 1
-    for (int t = begin; t + 1 < stop; ++t) {
-      const bool fresh = t == begin || t % leaf_tiles == 0;
-      const device::attention_row_pair leaf = rows_;  // tile t's, which may be its last
-      bool moves;
-      // What the tensor core works on passes no branch: the compiler would wait for it.
-      if (__builtin_expect(hides_nonfinite(t), 0)) {
-        add_masked(t, fresh);
-        make_scores();
-        moves = weigh<false>(t + 1, rescale);
+    // Tiles that all rows see all of: [whole, last].
+    const int whole = (all_lo_ + (tile - 1)) / tile, last = all_see_ / tile - 1;
+    int t = begin;
+    while (t + 1 < stop) {
+      if (t >= whole && t < last && (t > begin || (t + 1) % leaf_tiles != 0)) {
+        t = walk_whole(t, last);
       } else {
-        wait_both();
-        hold_operands();
-        device::wgmma_fence();
-        start_scores();
-        device::wgmma_commit();
-        start_values(fresh);
-        device::wgmma_commit();
-        device::wgmma_wait<1>();
-        device::wgmma_hold(s_);
-        release(0, k_at_);
-        k_at_.next(shape::stages);
-        moves = weigh<true>(t + 1, rescale);
-        device::wgmma_wait<0>();
-        hold_operands();
+        step(t, t == begin || t % leaf_tiles == 0);
+        ++t;
       }
-      release(1, v_at_);
-      v_at_.next(shape::stages);
-      if ((t + 1) % leaf_tiles == 0) {
-        fold(t, leaf);
-      } else if (moves) {
-#pragma unroll
-        for (int i = 0; i < values; ++i) o_[i] = mul_rn(o_[i], rescale[i % 4 / 2]);
-      }
-      pack();
     }
-    const int t = stop - 1;
     const bool fresh = t == begin || t % leaf_tiles == 0;
     if (hides_nonfinite(t)) {
       add_masked(t, fresh);
@@ -159,15 +132,103 @@ class attention_prefill_rows {
       device::wgmma_wait<0>();
       hold_operands();
     }
-    release(1, v_at_);
-    v_at_.next(shape::stages);
-    fold(t, rows_);
+    release_next(1, v_at_);
+    fold<false>(t, rows_);
   }
-  // Closes the leaf of tile t.
+  // From tile t to tile `last`. A place in the leaf has code of its own.
+  BI_D int walk_whole(int t, int last) {
+    for (;;) {
+      switch ((t + 1) % leaf_tiles) {
+        case 0:
+          step_whole<0>(t);
+          if (++t == last) return t;
+          [[fallthrough]];
+        case 1:
+          step_whole<1>(t);
+          if (++t == last) return t;
+          [[fallthrough]];
+        case 2:
+          step_whole<2>(t);
+          if (++t == last) return t;
+          [[fallthrough]];
+        default:
+          step_whole<3>(t);
+          if (++t == last) return t;
+      }
+    }
+  }
+  // Adds up tile t and weighs the next one.
+  BI_D void step(int t, bool fresh) {
+    float rescale[2];
+    const device::attention_row_pair leaf = rows_;  // tile t's, which may be its last
+    bool moves;
+    // What the tensor core works on passes no branch: the compiler would wait for it.
+    if (__builtin_expect(hides_nonfinite(t), 0)) {
+      add_masked(t, fresh);
+      make_scores();
+      moves = weigh<false>(t + 1, rescale);
+    } else {
+      wait_both(v_at_);
+      start_both(fresh);
+      moves = weigh<true>(t + 1, rescale);
+      end_values();
+    }
+    release_next(1, v_at_);
+    if ((t + 1) % leaf_tiles == 0) {
+      fold<false>(t, leaf);
+    } else if (moves) {
+      rescale_values(rescale);
+    }
+    pack();
+  }
+  // The same where all rows see all of both tiles. Place: of tile t + 1 in its leaf; if it is 0, t is not the row's first one.
+  template <int Place>
+  BI_D void step_whole(int t) {
+    float rescale[2];
+    const device::attention_row_pair leaf = rows_;
+    if (Place == 0) wait_full(1, v_at_);
+    wait_full(0, k_at_);
+    start_both(Place == 1);
+    const bool moves = device::attention_weigh_whole<Contract, Place == 0>(rows_, s_, rescale, scale_);
+    // For the next step's tiles. And without branches here the compiler would make the weights after the wait for V.
+    place next_v = v_at_;
+    next_v.next(shape::stages);
+    wait_full(1, next_v);
+    end_values();
+    release_next(1, v_at_);
+    if constexpr (Place == 0) {
+      fold<true>(t, leaf);
+    } else if (__builtin_expect(moves, 0)) {
+      rescale_values(rescale);
+    }
+    pack();
+  }
+  // Starts the next tile's scores and o += P V, whose operands are there, and waits for the scores.
+  BI_D void start_both(bool fresh) {
+    hold_operands();
+    device::wgmma_fence();
+    start_scores();
+    device::wgmma_commit();
+    start_values(fresh);
+    device::wgmma_commit();
+    device::wgmma_wait<1>();
+    device::wgmma_hold(s_);
+    release_next(0, k_at_);
+  }
+  BI_D void end_values() {
+    device::wgmma_wait<0>();
+    hold_operands();
+  }
+  BI_D void rescale_values(const float (&rescale)[2]) {
+#pragma unroll
+    for (int i = 0; i < values; ++i) o_[i] = mul_rn(o_[i], rescale[i % 4 / 2]);
+  }
+  // Closes the leaf of tile t. All: every row sees some of it.
+  template <bool All>
   BI_D void fold(int t, const device::attention_row_pair& rows) {
     const std::int32_t leaf = t / leaf_tiles * Contract::leaf;
     bool sees[2] = {true, true};
-    if (!sees_all(leaf, 1) && !sees_all(leaf + (Contract::leaf - 1), 1)) {
+    if (!All && !sees_all(leaf, 1) && !sees_all(leaf + (Contract::leaf - 1), 1)) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const std::int32_t lo = memory_.row_lo[row(h)], see = memory_.row_see[row(h)];
@@ -201,8 +262,7 @@ class attention_prefill_rows {
     device::wgmma_commit();
     device::wgmma_wait<0>();
     device::wgmma_hold(s_);
-    release(0, k_at_);
-    k_at_.next(shape::stages);
+    release_next(0, k_at_);
   }
   // o += P V, or P V if o is +0 so far.
   BI_D void start_values(bool fresh) { device::wgmma_m64k64_registers<T, HeadDim>(o_, p_tile_, v_operand(), !fresh); }
@@ -213,8 +273,8 @@ class attention_prefill_rows {
     const std::uint64_t k = device::wgmma_operand(tile_address(0, k_at_), 1024);
 #pragma unroll
     for (int part = 0; part < HeadDim / device::tile_width; ++part) {
-      device::wgmma_m64k64<T, tile, 0, 0>(s_, q + static_cast<std::uint64_t>(part * shape::q_part_bytes / 16),
-                                          k + static_cast<std::uint64_t>(part * shape::part_bytes / 16), part > 0);
+      device::wgmma_m64k64<T, tile, 0, 0>(s_, device::wgmma_operand_at(q, part * shape::q_part_bytes),
+                                          device::wgmma_operand_at(k, part * shape::part_bytes), part > 0);
     }
   }
   BI_D std::uint64_t v_operand() const { return device::wgmma_operand(tile_address(1, v_at_), shape::part_bytes); }
@@ -233,7 +293,7 @@ class attention_prefill_rows {
   BI_D bool weigh(int t, float (&rescale)[2]) {
     if (t % leaf_tiles == 0) rows_.reset_leaf();
     if (Whole && __builtin_expect(sees_all(t * tile, tile), 1)) {
-      return device::attention_weigh_whole<Contract>(rows_, s_, rescale, scale_);
+      return device::attention_weigh_whole<Contract, false>(rows_, s_, rescale, scale_);
     }
     int begin[2], end[2];
     find_keys(t, begin, end);
@@ -267,7 +327,9 @@ class attention_prefill_rows {
     const std::int32_t lo = item().lo, see = item().see;
     if (all_lo_ <= (lo > first ? lo : first) && all_see_ > (see <= last ? see - 1 : last)) return false;
     T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
-    return device::attention_nonfinite_keys<HeadDim>(v, lane_) != 0;
+    // All four warps are at this tile. The vote tells the compiler that they agree.
+    const bool some = device::attention_has_nonfinite<HeadDim>(v, warp_ % 4, lane_);
+    return __any_sync(device::full_warp, device::named_barrier_any(row_barrier + group(), 128, some));
   }
   BI_D void add_masked(int t, bool fresh) {
     T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
@@ -331,15 +393,16 @@ class attention_prefill_rows {
   BI_D std::uint32_t full(int which, const place& at) const {
     return device::shared_address(&memory_.full[memory_type::barrier(which, at.slot)]);
   }
-  // For a tile of K and one of V, whose barriers mostly answer at once.
-  BI_D void wait_both() {
+  // For the next tile of K and one of V, whose barriers mostly answer at once.
+  BI_D void wait_both(const place& v) {
     const bool has_k = device::mbarrier_try_wait(full(0, k_at_), k_at_.parity);
-    const bool has_v = device::mbarrier_try_wait(full(1, v_at_), v_at_.parity);
+    const bool has_v = device::mbarrier_try_wait(full(1, v), v.parity);
     if (!has_k) wait_full(0, k_at_);
-    if (!has_v) wait_full(1, v_at_);
+    if (!has_v) wait_full(1, v);
   }
-  BI_D void release(int which, const place& at) {
+  BI_D void release_next(int which, place& at) {
     if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
+    at.next(shape::stages);
   }
 
   const attention_params<T>& p_;

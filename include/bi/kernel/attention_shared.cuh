@@ -293,7 +293,7 @@ class attention_shared_rows {
   }
   BI_D bool weigh(float (&s)[tile / 2], int t, float (&rescale)[2]) {
     if (t % leaf_tiles == 0) rows_.reset_leaf();
-    return device::attention_weigh_whole<Contract>(rows_, s, rescale, scale_);
+    return device::attention_weigh_whole<Contract, false>(rows_, s, rescale, scale_);
   }
   // The keys of a tile that the thread's rows see.
   BI_D void find_keys(int t, int (&begin)[2], int (&end)[2]) const {

@@ -54,6 +54,15 @@ BI_D inline bool elect_one() {
 BI_D inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
 }
+// The same; true if `some` is true in any of the threads.
+BI_D inline bool named_barrier_any(int id, int threads, bool some) {
+  int any;
+  asm volatile("{.reg .pred p, q; setp.ne.s32 p, %3, 0; bar.red.or.pred q, %1, %2, p; selp.s32 %0, 1, 0, q;}"
+               : "=r"(any)
+               : "r"(id), "r"(threads), "r"(some ? 1 : 0)
+               : "memory");
+  return any != 0;
+}
 
 // Waits until the kernels that this one depends on are over and their writes are visible. No effect without a
 // programmatic launch.

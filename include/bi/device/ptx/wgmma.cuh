@@ -40,6 +40,12 @@ BI_D inline std::uint64_t wgmma_operand(std::uint32_t address, int block_bytes) 
          std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 }
 
+// The same some bytes on. The address is in the low word and does not carry.
+BI_D inline std::uint64_t wgmma_operand_at(std::uint64_t operand, int bytes) {
+  const std::uint32_t low = static_cast<std::uint32_t>(operand) + static_cast<std::uint32_t>(bytes / 16);
+  return (operand & ~std::uint64_t{0xffffffffu}) | low;
+}
+
 #define BI_WGMMA_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define BI_WGMMA_D16(i) BI_WGMMA_D4(i), BI_WGMMA_D4(i + 4), BI_WGMMA_D4(i + 8), BI_WGMMA_D4(i + 12)
 #define BI_WGMMA_D32(i) BI_WGMMA_D16(i), BI_WGMMA_D16(i + 16)
