@@ -66,10 +66,11 @@ inline std::vector<float> function_operands(std::int64_t n, std::uint64_t seed) 
 }
 
 template <class Backend>
-std::vector<std::uint32_t> run_function(Backend& b, scalar_function f, std::int64_t n, std::uint64_t seed) {
+std::vector<std::uint32_t> run_function(Backend& b, scalar_function f, const std::vector<float>& x, std::uint64_t seed) {
+  const auto n = static_cast<std::int64_t>(x.size());
   function_args a = {};
   a.function = f;
-  a.x = b.input(function_operands(n, seed));
+  a.x = b.input(x);
   a.y = b.input(function_operands(n, seed + 1));
   a.z = b.input(function_operands(n, seed + 2));
   a.n = n;
@@ -78,11 +79,29 @@ std::vector<std::uint32_t> run_function(Backend& b, scalar_function f, std::int6
   return b.read(a.out);
 }
 
+template <class Backend>
+std::vector<std::uint32_t> run_function(Backend& b, scalar_function f, std::int64_t n, std::uint64_t seed) {
+  return run_function(b, f, function_operands(n, seed), seed);
+}
+
+// What is added to 3072 by every multiple of 2^-12 from -128 to 129: all arguments of exp2_grid with results of their own.
+inline std::vector<float> grid_exponents() {
+  std::vector<float> v;
+  for (int i = -128 * 4096; i <= 129 * 4096; ++i) {
+    v.push_back(bi::mul_rn(bi::float_from_int(i + 3072 * 4096), 0x1p-12f));
+  }
+  return v;
+}
+
 template <class Backend, class Sink>
 void golden_functions(Backend& b, Sink&& sink) {
   for (int f = 0; f < static_cast<int>(scalar_function::count); ++f) {
     const auto function = static_cast<scalar_function>(f);
-    const auto out = run_function(b, function, 20000, 1);
+    auto out = run_function(b, function, 20000, 1);
+    if (function == scalar_function::exp2_grid) {
+      const auto grid = run_function(b, function, grid_exponents(), 1);
+      out.insert(out.end(), grid.begin(), grid.end());
+    }
     sink(golden_entry{std::string("function/") + name_of(function), bi::contract_id(name_of(function)), digest_of(out),
                       static_cast<std::int64_t>(out.size())});
     b.clear();

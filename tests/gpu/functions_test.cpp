@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <cstdint>
+#include <vector>
 
 #include "golden/cases_functions.hpp"
 #include "gpu/support/gpu_backend.hpp"
@@ -17,4 +18,14 @@ TEST_CASE("functions: GPU bits equal the host's", "[gpu]") {
                            test::run_function(host, function, 2000000, 17)) == "");
     gpu.clear();
   }
+}
+
+TEST_CASE("functions: exp2_grid's table is what the GPU gives", "[gpu]") {
+  const auto f = test::scalar_function::exp2_grid;
+  test::host_backend host;
+  test::gpu_backend gpu;
+  const std::vector<float> x = test::grid_exponents();
+  const auto expected = test::run_function(host, f, x, 1);
+  CHECK(x.size() == 257 * 4096 + 1);
+  CHECK(test::difference(test::run_function(gpu, f, x, 1), expected) == "");
 }
