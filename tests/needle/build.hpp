@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -107,6 +109,42 @@ void bind(table& t, Arguments arguments) {
     };
     t.workspace_bytes = [arguments](const call& c) { return workspace_of<Op>(arguments(c), 0); };
   }
+}
+
+// And schedules(call), those that launch_with(Op, arguments, schedule, stream) takes, but for what it refuses.
+struct not_forced {};
+template <class Op, class Schedules, class Arguments>
+void bind(table& t, Schedules schedules, Arguments arguments) {
+  bind<Op>(t, arguments);
+  if constexpr (!std::is_same_v<Schedules, not_forced>) {
+    // Of the call that t.schedules() saw last.
+    const auto last = std::make_shared<decltype(schedules(call{}))>();
+    t.schedules = [schedules, last](const call& c) {
+      *last = schedules(c);
+      std::vector<std::string> all;
+      for (const auto& s : *last) all.push_back(to_string(s));
+      return all;
+    };
+    if constexpr (on_gpu) {
+      t.forced = [arguments, last](const call& c, std::size_t which, bi::cuda_stream stream) {
+        return launch_with(Op{}, arguments(c), (*last)[which], stream);
+      };
+    }
+  }
+}
+// Most launchers that take a schedule are not there for fp16 (tests/gpu/instantiate_*.cu).
+template <class T, class Schedules>
+auto unless_fp16(Schedules schedules) {
+  if constexpr (std::is_same_v<T, bi::fp16>) {
+    return not_forced{};
+  } else {
+    return schedules;
+  }
+}
+// The same for every call.
+template <class Schedule>
+auto always(std::vector<Schedule> (*schedules)()) {
+  return [schedules](const call&) { return schedules(); };
 }
 
 // pick(rows) as text without the number of thread blocks.

@@ -1,7 +1,11 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_attention.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_attention.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -59,6 +63,7 @@ bi::attention_args<T> common_args(const call& c, const attention_shape& s, std::
   a.q = c.input<T>(0), a.q_token_stride = c.input_stride<T>(0);
   a.cache.k = c.array<T>(0), a.cache.v = c.array<T>(1);
   a.cache.num_pages = sequences * pages, a.cache.page_size = page;
+  a.cache.k_page_stride = c.array_stride<T>(0), a.cache.v_page_stride = c.array_stride<T>(1);
   a.cache.heads = heads_kv, a.cache.head_dim = dim;
   a.rows = c.rows;
   a.window = s.window;
@@ -69,6 +74,28 @@ bi::attention_args<T> common_args(const call& c, const attention_shape& s, std::
   a.out = c.output<T>(0), a.out_token_stride = c.output_stride<T>(0);
   a.lse = c.output<float>(1), a.lse_token_stride = c.output_stride<float>(1);
   return a;
+}
+
+template <class T>
+void set_pages(table& t, std::int64_t dim) {
+  const std::int64_t of_page = page * heads_kv * dim * static_cast<std::int64_t>(sizeof(T));
+  t.pieces = {of_page, of_page};
+}
+
+// Of views of so many pages.
+std::int64_t leaves_of(std::int64_t pages) {
+  constexpr std::int64_t leaf = bi::contract::attention_order::leaf;
+  return (pages * page + leaf - 1) / leaf;
+}
+// Of so many requests, each of at most `most_q` rows.
+std::vector<bi::schedule::attention_schedule> schedules_of(const attention_shape& s, std::int64_t dim,
+                                                           std::int64_t pages, std::int64_t requests,
+                                                           std::int64_t most_q) {
+  const std::int64_t packed = most_q * s.heads / heads_kv;
+  auto all = attention_schedules(dim, packed);
+  const auto clusters = attention_cluster_schedules(dim, packed, requests * heads_kv, leaves_of(pages));
+  all.insert(all.end(), clusters.begin(), clusters.end());
+  return all;
 }
 
 template <class T, class Contract>
@@ -99,8 +126,10 @@ void add_decode(case_list& all, const attention_shape& s, bool shared) {
     t.in = {values_column<T>("q", s.heads * Dim, seed), own_column("len", len), own_column("pages", pages)};
     t.shared = {cache_values<T>(p, Dim, seed + 1), cache_values<T>(p, Dim, seed + 2)};
     t.out = {output_column<T>("out", s.heads * Dim), output_column<float>("lse", s.heads)};
+    set_pages<T>(t, Dim);
     const std::int64_t of_view = p.pages;
-    bind<attention_op<T, Dim, Contract>>(t, [s, of_view](const call& c) {
+    const auto schedules = [s, of_view](const call& c) { return schedules_of(s, Dim, of_view, c.rows, 1); };
+    bind<attention_op<T, Dim, Contract>>(t, schedules, [s, of_view](const call& c) {
       auto a = common_args<T, Contract>(c, s, Dim, of_view);
       a.len = c.input<std::int32_t>(1);
       a.view = bi::page_table{c.input<std::int32_t>(2), of_view};
@@ -113,7 +142,16 @@ void add_decode(case_list& all, const attention_shape& s, bool shared) {
       }
       return a;
     });
-    if (!shared) return t;
+    if (!shared) {
+      set_schedule(t, [s, of_view](std::int64_t rows) {
+        auto picked = bi::schedule::pick_attention_schedule(rows, rows, 1, s.heads / heads_kv, heads_kv,
+                                                            Dim == 256 ? 2 : 4, 132, leaves_of(of_view), 0, Dim <= 128);
+        picked.whole_items = false;  // changes with every few rows
+        return picked;
+      });
+      return t;
+    }
+    t.schedules = nullptr;  // requests that share have a kernel of their own
     t.most_rows = 1100;
     t.arrange = [len, sequence](const std::vector<std::int32_t>& batch) {
       std::vector<std::int32_t> start = {0}, member, same;
@@ -187,8 +225,12 @@ void add_chunks(case_list& all, const attention_shape& s) {
       q_start.push_back(static_cast<std::int32_t>(batch.size()));
       return arrangement{{bytes_of(len), bytes_of(q_start), bytes_of(pages)}, {requests, longest}};
     };
+    set_pages<T>(t, Dim);
     const std::int64_t of_view = p.pages;
-    bind<attention_op<T, Dim, Contract>>(t, [s, of_view](const call& c) {
+    const auto schedules = [s, of_view](const call& c) {
+      return schedules_of(s, Dim, of_view, c.numbers[0], c.numbers[1]);
+    };
+    bind<attention_op<T, Dim, Contract>>(t, schedules, [s, of_view](const call& c) {
       auto a = common_args<T, Contract>(c, s, Dim, of_view);
       a.len = c.array<std::int32_t>(2), a.q_start = c.array<std::int32_t>(3);
       a.view = bi::page_table{c.array<std::int32_t>(4), of_view};

@@ -1,7 +1,11 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_rows.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_rows.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -16,7 +20,7 @@ void add(case_list& all, const std::string& operation, std::int64_t cols, Out* A
     t.in = {values_column<T>("x", cols, seed)};
     t.in[0].transposed = true;
     t.out = {output_column<Out>("out", 1, true)};
-    bind<Op>(t, [cols, out](const call& c) {
+    bind<Op>(t, always(block_schedules), [cols, out](const call& c) {
       Args a;
       a.x = c.input<T>(0), a.x_stride = c.input_stride<T>(0);
       a.outer = 1, a.cols = cols, a.inner = c.rows;

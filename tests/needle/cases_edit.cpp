@@ -3,7 +3,11 @@
 #include "golden/cases_edit.hpp"
 #include "bi/schedule/logits_edit.hpp"
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_edit.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_edit.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -23,7 +27,8 @@ void add_edit(case_list& all, std::int64_t vocab) {
     t.out = {output_column<Out>("out", vocab)};
     const std::int64_t slots = d.slots, masks = d.masks, drafts = static_cast<std::int64_t>(d.draft.size()),
                        biases = static_cast<std::int64_t>(d.bias.size());
-    bind<logits_edit_op>(t, [=](const call& c) {
+    const auto schedules = [](const call&) { return edit_schedules(false); };
+    bind<logits_edit_op>(t, schedules, [=](const call& c) {
       bi::logits_edit_args<T, Out> a;
       a.logits = c.input<T>(0), a.logits_stride = c.input_stride<T>(0);
       a.params = c.input<bi::logits_edit_params>(1);
@@ -74,7 +79,7 @@ void add_clear(case_list& all) {
     table t;
     add_counts(t, seed);
     t.shared = {places<std::int32_t>(t.most_rows)};
-    bind<clear_counts_op>(t, [](const call& c) {
+    bind<clear_counts_op>(t, always(flat_schedules), [](const call& c) {
       bi::clear_counts_args a;
       a.counts = counts_of(c);
       a.slot = c.array<std::int32_t>(0);
@@ -95,7 +100,7 @@ void add_count_tokens(case_list& all, bi::token_part part) {
     std::vector<std::int32_t> slot;
     for (std::int64_t i = 0; i < t.most_rows * each; ++i) slot.push_back(static_cast<std::int32_t>(i / each));
     t.shared = {bytes_of(slot)};
-    bind<count_tokens_op>(t, [part](const call& c) {
+    bind<count_tokens_op>(t, always(flat_schedules), [part](const call& c) {
       bi::count_tokens_args a;
       a.counts = counts_of(c);
       a.token = c.input<std::int32_t>(0), a.slot = c.array<std::int32_t>(0);
@@ -123,7 +128,7 @@ void add_count_view(case_list& all) {
     t.in = {own_column("pages", random_ids(pool_rows * each, 0, num_pages, seed + 1)), own_column("first", first),
             own_column("count", count)};
     t.shared = {bytes_of(random_ids(num_pages * page, -1, vocab + 1, seed + 2)), places<std::int32_t>(t.most_rows)};
-    bind<count_view_op>(t, [](const call& c) {
+    bind<count_view_op>(t, always(flat_schedules), [](const call& c) {
       bi::count_view_args a;
       a.counts = counts_of(c);
       a.view = bi::page_table{c.input<std::int32_t>(0), each};

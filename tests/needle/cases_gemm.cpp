@@ -2,7 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "bi/schedule/gemm.hpp"
 #include "needle/build.hpp"
+#include "support/manifest_gemm.hpp"
 #include "support/ops_gemm.hpp"
+
+namespace test {
+
+template <class T, class Epilogue, class Out>
+bi::status launch_with(const gemm_op&, const gemm_call<T, Epilogue, Out>& c, const bi::schedule::gemm_schedule& s,
+                       bi::cuda_stream stream) {
+  return bi::gemm<T, Epilogue, Out>::prepare(c.limits).launch_with(s, c.args, {}, stream);
+}
+
+}  // namespace test
 
 namespace test::needle {
 namespace {
@@ -17,7 +28,17 @@ void add_gemm(case_list& all, const char* epilogue, const bi::gemm_limits& limit
     if (Epilogue::has_residual) t.in.push_back(values_column<T>("residual", limits.n, seed + 3));
     t.shared = {shared_values<T>(limits.n * limits.k, seed + 1), shared_values<T>(limits.n, seed + 2)};
     t.out = {output_column<Out>("d", Epilogue::has_gate ? limits.n / 2 : limits.n)};
-    bind<gemm_op>(t, [limits, alpha](const call& c) {
+    bi::schedule::gemm_problem p;
+    p.n = limits.n, p.k = limits.k, p.slices = limits.slices;
+    p.kn = limits.layout == weight_layout::kn;
+    p.aligned = limits.k % 8 == 0 && (!p.kn || limits.n % 8 == 0);
+    const auto of_rows = [p](std::int64_t rows) {
+      bi::schedule::gemm_problem of = p;
+      of.m = rows;
+      return of;
+    };
+    const auto schedules = [of_rows](const call& c) { return gemm_schedules(of_rows(c.rows)); };
+    bind<gemm_op>(t, schedules, [limits, alpha](const call& c) {
       gemm_call<T, Epilogue, Out> g;
       g.limits = limits;
       g.args.a = c.input<T>(0), g.args.lda = c.input_stride<T>(0);
@@ -29,14 +50,8 @@ void add_gemm(case_list& all, const char* epilogue, const bi::gemm_limits& limit
       g.args.alpha = alpha;
       return g;
     });
-    bi::schedule::gemm_problem p;
-    p.n = limits.n, p.k = limits.k, p.slices = limits.slices;
-    p.kn = limits.layout == weight_layout::kn;
-    p.aligned = limits.k % 8 == 0 && (!p.kn || limits.n % 8 == 0);
-    set_schedule(t, [p](std::int64_t rows) {
-      bi::schedule::gemm_problem of = p;
-      of.m = rows;
-      return bi::schedule::pick_gemm_schedule(of, {132, true});
+    set_schedule(t, [of_rows](std::int64_t rows) {
+      return bi::schedule::pick_gemm_schedule(of_rows(rows), {132, true});
     });
     return t;
   };

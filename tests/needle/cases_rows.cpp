@@ -4,7 +4,11 @@
 #include "bi/contract/softmax.hpp"
 #include "bi/schedule/rows.hpp"
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_rows.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_rows.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -23,16 +27,28 @@ s::row_traits traits_of(std::int64_t cols) {
   return t;
 }
 
+// Schedules of aligned rows.
+template <class T>
+auto fitting(const std::string& operation, std::int64_t cols) {
+  return unless_fp16<T>([operation, cols](const call&) {
+    std::vector<s::row_schedule> all;
+    for (const s::row_schedule& x : row_schedules()) {
+      if (fits(operation, x, cols, traits_of<T>(cols))) all.push_back(x);
+    }
+    return all;
+  });
+}
+
 // An op of tests/support/ops_rows.hpp over a matrix.
 template <class Op, class T, class Out, class Pick>
 void add(case_list& all, const char* operation, std::int64_t cols, Pick pick) {
-  const auto make = [cols, pick](std::uint64_t seed) {
+  const auto make = [operation, cols, pick](std::uint64_t seed) {
     table t;
     t.in = {values_column<T>("x", cols, seed)};
     t.shared = {shared_values<T>(cols, seed + 1), shared_values<T>(cols, seed + 2)};
     const bool one = Op::output == writes::row;
     t.out = {output_column<Out>("out", one ? 1 : cols, one)};
-    bind<Op>(t, [cols](const call& c) {
+    bind<Op>(t, fitting<T>(operation, cols), [cols](const call& c) {
       row_call<T, Out> a;
       a.x = c.input<T>(0), a.x_stride = c.input_stride<T>(0);
       a.weight = c.array<T>(0), a.bias = c.array<T>(1);
@@ -53,7 +69,7 @@ void add_residual(case_list& all, std::int64_t cols) {
     t.in = {values_column<T>("x", cols, seed), values_column<T>("residual", cols, seed + 3)};
     t.shared = {shared_values<T>(cols, seed + 1)};
     t.out = {output_column<T>("out", cols), output_column<T>("residual_out", cols)};
-    bind<rms_norm_op<C>>(t, [cols](const call& c) {
+    bind<rms_norm_op<C>>(t, fitting<T>("rms_norm", cols), [cols](const call& c) {
       bi::rms_norm_args<T> a;
       a.x = c.input<T>(0), a.x_stride = c.input_stride<T>(0);
       a.residual = c.input<T>(1), a.residual_stride = c.input_stride<T>(1);
@@ -76,7 +92,7 @@ void add_qk_norm(case_list& all, std::int64_t heads, std::int64_t dim) {
     t.in = {values_column<T>("x", heads * dim, seed)};
     t.shared = {shared_values<T>(dim, seed + 1)};
     t.out = {output_column<T>("out", heads * dim)};
-    bind<qk_norm_op<C>>(t, [heads, dim](const call& c) {
+    bind<qk_norm_op<C>>(t, fitting<T>("qk_norm", dim), [heads, dim](const call& c) {
       bi::qk_norm_args<T> a;
       a.x = c.input<T>(0), a.x_token_stride = c.input_stride<T>(0);
       a.weight = c.array<T>(0);

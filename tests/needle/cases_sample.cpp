@@ -4,7 +4,11 @@
 #include "bi/schedule/sample.hpp"
 #include "golden/cases_tokens.hpp"
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_tokens.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_tokens.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -16,7 +20,7 @@ void add_sample(case_list& all, std::int64_t vocab) {
     t.in = {values_column<T>("logits", vocab, seed), own_column("params", sample_settings(pool_rows, vocab, seed + 1))};
     t.out = {output_column<std::int32_t>("token", 1, true), output_column<float>("logprob", 1, true),
              output_column<std::uint32_t>("flags", 1, true)};
-    bind<sample_op>(t, [vocab](const call& c) {
+    bind<sample_op>(t, unless_fp16<T>(always(sample_schedules)), [vocab](const call& c) {
       bi::sample_args<T> a;
       a.logits = c.input<T>(0), a.logits_stride = c.input_stride<T>(0);
       a.rows = c.rows, a.vocab = vocab;
@@ -55,7 +59,7 @@ void add_verify(case_list& all, std::int64_t each, std::int64_t vocab) {
     t.shared = {places<std::int32_t>(t.most_rows + 1, each)};
     t.out = {output_column<std::int32_t>("token", each, true), output_column<float>("logprob", each, true),
              output_column<std::uint32_t>("flags", each, true), output_column<std::int32_t>("accepted", 1, true)};
-    bind<verify_op>(t, [each, vocab](const call& c) {
+    bind<verify_op>(t, unless_fp16<T>(always(sample_schedules)), [each, vocab](const call& c) {
       bi::verify_args<T> a;
       a.sample.logits = c.input<T>(0);
       a.sample.rows = c.rows * each, a.sample.vocab = vocab;

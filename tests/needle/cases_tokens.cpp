@@ -3,8 +3,12 @@
 #include "golden/cases_tokens.hpp"
 #include "bi/schedule/rows.hpp"
 #include "needle/build.hpp"
+#include "support/manifest.hpp"
 #include "support/ops_rows.hpp"
 #include "support/ops_tokens.hpp"
+#ifdef BI_NEEDLE_GPU
+#include "gpu/support/forced_tokens.hpp"
+#endif
 
 namespace test::needle {
 namespace {
@@ -15,7 +19,7 @@ void add_gate(case_list& all, const char* operation, std::int64_t cols) {
     table t;
     t.in = {values_column<T>("gate", cols, seed), values_column<T>("up", cols, seed + 1)};
     t.out = {output_column<T>("out", cols)};
-    bind<Op>(t, [cols](const call& c) {
+    bind<Op>(t, unless_fp16<T>(always(flat_schedules)), [cols](const call& c) {
       bi::gate_mul_args<T> a;
       a.gate = c.input<T>(0), a.gate_stride = c.input_stride<T>(0);
       a.up = c.input<T>(1), a.up_stride = c.input_stride<T>(1);
@@ -34,7 +38,7 @@ void add_add(case_list& all, std::int64_t cols) {
     table t;
     t.in = {values_column<T>("x", cols, seed), values_column<T>("y", cols, seed + 1)};
     t.out = {output_column<T>("out", cols)};
-    bind<add_op>(t, [cols](const call& c) {
+    bind<add_op>(t, unless_fp16<T>(always(flat_schedules)), [cols](const call& c) {
       bi::add_args<T> a;
       a.x = c.input<T>(0), a.x_stride = c.input_stride<T>(0);
       a.y = c.input<T>(1), a.y_stride = c.input_stride<T>(1);
@@ -63,7 +67,7 @@ void add_embedding(case_list& all, std::int64_t cols) {
     t.in = {own_column("id", own_ids(1, -2, table_rows - 1, seed))};
     t.shared = {bytes_of(random_vector<T>(table_rows * cols, values::hostile, seed + 1))};
     t.out = {output_column<T>("out", cols)};
-    bind<embedding_op>(t, [cols](const call& c) {
+    bind<embedding_op>(t, unless_fp16<T>(always(flat_schedules)), [cols](const call& c) {
       bi::embedding_args<T> a;
       a.table = c.array<T>(0), a.table_rows = table_rows;
       a.id = c.input<std::int32_t>(0);
@@ -93,7 +97,7 @@ void add_rope(case_list& all, std::int64_t heads, std::int64_t dim, std::int64_t
     t.shared = {shared_values<float>(positions * rotary / 2, seed + 2),
                 shared_values<float>(positions * rotary / 2, seed + 3)};
     t.out = {output_column<T>("out", heads * dim)};
-    bind<rope_op>(t, [=](const call& c) {
+    bind<rope_op>(t, unless_fp16<T>(always(flat_schedules)), [=](const call& c) {
       bi::rope_args<T> a;
       a.x = c.input<T>(0), a.x_token_stride = c.input_stride<T>(0);
       a.position = c.input<std::int32_t>(1);
@@ -125,7 +129,7 @@ void add_kv_append(case_list& all, std::int64_t heads, std::int64_t heads_q, std
                 shared_values<T>(dim, seed + 8)};
     t.out = {output_column<T>("k", heads * dim), output_column<T>("v", heads * dim),
              output_column<T>("q_out", heads_q * dim), output_column<std::uint64_t>("digest", 1, true)};
-    bind<kv_append_op<Norm>>(t, [=](const call& c) {
+    bind<kv_append_op<Norm>>(t, unless_fp16<T>(always(shared_schedules)), [=](const call& c) {
       bi::kv_append_args<T> a;
       a.cache.k = c.output<T>(0), a.cache.v = c.output<T>(1);
       // The last page ends with the last token: rows are as many as pages of 1.
@@ -159,7 +163,7 @@ void add_digest_rows(case_list& all, std::int64_t bytes) {
     table t;
     t.in = {values_column<bi::bf16>("data", bytes / 2, seed)};
     t.out = {output_column<std::uint64_t>("out", 1, true)};
-    bind<digest_rows_op>(t, [bytes](const call& c) {
+    bind<digest_rows_op>(t, always(digest_schedules), [bytes](const call& c) {
       bi::digest_rows_args a;
       a.data = c.in[0], a.row_stride_bytes = c.in_stride[0];
       a.rows = c.rows, a.row_bytes = bytes;
@@ -188,11 +192,14 @@ void add_digest_kv(case_list& all, std::int64_t heads, std::int64_t dim) {
             own_column("count", count)};
     t.shared = {bytes_of(random_vector<T>(num_pages * page * heads * dim, values::hostile, seed + 2)),
                 bytes_of(random_vector<T>(num_pages * page * heads * dim, values::hostile, seed + 3))};
+    const std::int64_t of_page = page * heads * dim * static_cast<std::int64_t>(sizeof(T));
+    t.pieces = {of_page, of_page};
     t.out = {output_column<std::uint64_t>("out", 1, true)};
-    bind<digest_kv_op>(t, [=](const call& c) {
+    bind<digest_kv_op>(t, unless_fp16<T>(always(digest_schedules)), [=](const call& c) {
       bi::digest_kv_args<T> a;
       a.cache.k = c.array<T>(0), a.cache.v = c.array<T>(1);
       a.cache.num_pages = num_pages, a.cache.page_size = page;
+      a.cache.k_page_stride = c.array_stride<T>(0), a.cache.v_page_stride = c.array_stride<T>(1);
       a.cache.heads = heads, a.cache.head_dim = dim;
       a.view = bi::page_table{c.input<std::int32_t>(0), each};
       a.first = c.input<std::int32_t>(1), a.count = c.input<std::int32_t>(2);

@@ -68,6 +68,9 @@ class gpu_machine : public machine {
   }
 
   bi::status run(const table& t, const call& c) override { return t.gpu(c, poisoned_workspace(t, c), stream_); }
+  bi::status run_forced(const table& t, const call& c, std::size_t which) override {
+    return t.forced(c, which, stream_);
+  }
   bool has_graphs() const override { return true; }
   bi::status capture(const table& t, const call& c) override {
     drop_graph();

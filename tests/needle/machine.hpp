@@ -72,6 +72,7 @@ class machine {
   virtual found collect() = 0;  // since the last time
 
   virtual bi::status run(const table& t, const call& c) = 0;
+  virtual bi::status run_forced(const table& t, const call& c, std::size_t) { return run(t, c); }
   // A launch that is captured, and launched again by replay() over other data.
   virtual bool has_graphs() const { return false; }
   virtual bi::status capture(const table& t, const call& c) { return run(t, c); }

@@ -37,9 +37,8 @@ class matrix {
       out_.push_back(place(out, m_.allocate(size), size, false));
       alone_.push_back(m_.allocate(table_.pool * out.bytes));
     }
-    for (const auto& shared : table_.shared) {
-      shared_.push_back(m_.allocate(static_cast<std::int64_t>(shared.size())));
-      m_.upload(shared_.back(), shared.data(), static_cast<std::int64_t>(shared.size()));
+    for (std::size_t i = 0; i < table_.shared.size(); ++i) {
+      share(table_.shared[i], i < table_.pieces.size() ? table_.pieces[i] : 0);
     }
     index_ = reinterpret_cast<std::int32_t*>(m_.allocate(most_rows_ * 4));
   }
@@ -85,7 +84,7 @@ class matrix {
     o.far = false, o.most_rows = table_.most_rows;
     matrix reference(host, case_, o);
     std::vector<std::int32_t> rows;
-    const std::int64_t step = options_.small ? table_.pool / 4 : table_.reference_step;
+    const std::int64_t step = options_.small || options_.forced ? table_.pool / 4 : table_.reference_step;
     for (std::int64_t row = 0; row < table_.pool; row += step) {
       rows.push_back(static_cast<std::int32_t>(row));
     }
@@ -126,7 +125,6 @@ class matrix {
     for (int round = 0; r.failure.empty() && (round == 0 || r.rows < options_.rows); ++round) {
       for (std::size_t i = 0; i < sizes.size(); ++i) {
         if (round > 0 && r.rows >= options_.rows) break;
-        if (table_.schedule) r.schedules.insert(table_.schedule(sizes[i]));
         const int layout =
             options_.far ? far_layout : static_cast<int>((i + static_cast<std::size_t>(round)) % layouts);
         for (int kind = 0; kind < neighbour_kinds; ++kind) {
@@ -141,16 +139,32 @@ class matrix {
     if (r.failure.empty()) plant(r);
   }
 
+  // Batches of some sizes under every schedule that they may have.
+  void run_forced(result& r) {
+    for (const std::int64_t rows : forced_sizes(table_, most_rows_, options_.small)) {
+      for (const neighbours kind : {neighbours::mixed, neighbours::nan}) {
+        launch l{rows, kind, 0, 0, false};
+        start(l, rows_of(l));
+        schedules_ = table_.schedules(call_);
+        for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) check(l, r);
+        settle(r);
+        if (!r.failure.empty()) return;
+      }
+    }
+    plant(r);
+  }
+
  private:
   static constexpr std::int64_t zone_bytes = 64 * 1024;
   static constexpr int layouts = 4, far_layout = 4;
-  static constexpr std::int64_t far_rows = 3, far_stride = (std::int64_t{1} << 30) + 24;
+  static constexpr std::int64_t far_rows = 3;
 
   struct launch {
     std::int64_t rows;
     neighbours kind;
     int round, layout;
     bool replayed;
+    int forced = -1;  // which schedule
   };
   struct buffer {
     unsigned char* base;
@@ -172,10 +186,25 @@ class matrix {
   bool is_far(const column& c) const { return options_.far && !c.packed && !c.transposed; }
   std::int64_t size_of(const column& c) const {
     const std::int64_t elements = c.bytes / c.element_bytes, most_gap = 16 * c.element_bytes;
-    const std::int64_t size = is_far(c)      ? far_rows * far_stride * c.element_bytes
+    const std::int64_t size = is_far(c)      ? far_rows * options_.far_stride * c.element_bytes
                               : c.transposed ? elements * (most_rows_ * c.element_bytes + most_gap)
                                              : most_rows_ * (c.bytes + most_gap);
     return (2 * zone_bytes + most_gap + size + 255) / 256 * 256;
+  }
+  // The pieces of a shared array, one after the other or far apart.
+  void share(const std::vector<unsigned char>& from, std::int64_t piece) {
+    const auto bytes = static_cast<std::int64_t>(from.size());
+    const std::int64_t each = piece > 0 ? piece : bytes, count = piece > 0 ? bytes / piece : 1;
+    std::int64_t stride = each;
+    if (options_.far && count > 1) stride = std::max(each, (options_.far_span / (count - 1) + 255) / 256 * 256);
+    unsigned char* to = m_.allocate((count - 1) * stride + each);
+    if (stride == each) {
+      m_.upload(to, from.data(), bytes);
+    } else {
+      for (std::int64_t i = 0; i < count; ++i) m_.upload(to + i * stride, from.data() + i * each, each);
+    }
+    shared_.push_back(to);
+    piece_stride_.push_back(stride);
   }
   buffer place(const column& c, unsigned char* base, std::int64_t size, bool is_input) {
     buffer b{};
@@ -201,7 +230,7 @@ class matrix {
     }
     if (l.layout == far_layout) {
       p.data = b.base + zone_bytes;
-      p.stride = c.transposed ? l.rows * c.element_bytes : far_stride * c.element_bytes;
+      p.stride = c.transposed ? l.rows * c.element_bytes : options_.far_stride * c.element_bytes;
       if (!is_input && !c.transposed) p.gap = zone_bytes;
       return;
     }
@@ -246,6 +275,7 @@ class matrix {
       call_.out_stride.push_back(b.rows.stride);
     }
     call_.shared = shared_;
+    call_.piece_stride = piece_stride_;
     if (!table_.arrange) return;
     arrangement a = table_.arrange(batch);
     call_.numbers = a.numbers;
@@ -274,13 +304,32 @@ class matrix {
       require(m_.replay());
       r.replays += 1;
     } else {
-      require(m_.run(table_, call_));
+      const bi::status st = run_once(l);
+      if (l.forced >= 0 && !st && st.code != bi::error::cuda) {
+        r.refused += 1;
+        return;
+      }
+      require(st);
     }
+    if (const std::string name = schedule_of(l); !name.empty()) r.schedules[name] += 1;
     compare(l, static_cast<std::int64_t>(launches_.size()));
     launches_.push_back(l);
     r.rows += l.rows;
     r.launches += 1;
   }
+  bi::status run_once(const launch& l) {
+    return l.forced >= 0 ? m_.run_forced(table_, call_, static_cast<std::size_t>(l.forced)) : m_.run(table_, call_);
+  }
+  // In words, without the number of thread blocks; nothing where only the launcher knows.
+  std::string schedule_of(const launch& l) const {
+    if (l.forced < 0) return table_.schedule ? is_aligned(l) ? table_.schedule(l.rows) : "of rows not aligned" : "";
+    const std::string& name = schedules_[static_cast<std::size_t>(l.forced)];
+    const std::size_t blocks = name.rfind("blocks="), end = name.find_first_not_of("0123456789", blocks + 7);
+    return blocks == std::string::npos
+               ? name
+               : name.substr(0, blocks) + "blocks=any" + name.substr(std::min(end, name.size()));
+  }
+  bool is_aligned(const launch& l) const { return gap_of(l.layout % layouts) % 8 == 0 && l.layout != 3; }
   void compare(const launch& l, std::int64_t number) {
     for (std::size_t i = 0; i < out_.size(); ++i) {
       const coordinate from{number, static_cast<int>(i), 0, 0};
@@ -315,7 +364,10 @@ class matrix {
     const auto batch = rows_of(l);
     r.failure = "a batch of " + std::to_string(l.rows) + " rows among neighbours " + name_of(l.kind) + ", round " +
                 std::to_string(l.round) + ", layout " + std::to_string(l.layout) + (l.replayed ? ", replayed" : "") +
-                (table_.schedule ? ", " + table_.schedule(l.rows) : "") + ": ";
+                (l.forced >= 0     ? ", forced " + schedules_[static_cast<std::size_t>(l.forced)]
+                 : table_.schedule ? ", " + table_.schedule(l.rows)
+                                   : "") +
+                ": ";
     const auto column = static_cast<std::size_t>(at.column);
     if (column >= out_.size()) {
       r.failure +=
@@ -328,7 +380,7 @@ class matrix {
     }
     // Once more, for the bits.
     start(l, batch);
-    require(m_.run(table_, call_));
+    require(run_once(l));
     const auto size = table_.out[column].element_bytes;
     const std::int64_t byte = at.byte / size * size;
     const std::int32_t row = batch[static_cast<std::size_t>(at.row)];
@@ -395,6 +447,8 @@ class matrix {
   std::int64_t most_rows_;
   std::vector<buffer> in_, out_;
   std::vector<unsigned char*> shared_, alone_;
+  std::vector<std::int64_t> piece_stride_;
+  std::vector<std::string> schedules_;  // that the batch at hand is forced under
   std::vector<std::pair<unsigned char*, std::int64_t>> arranged_;
   std::int32_t* index_ = nullptr;
   std::vector<bool> known_;
@@ -405,8 +459,9 @@ class matrix {
 inline result check_case(machine& m, const needle_case& c, const options& o) {
   result r;
   matrix x(m, c, o);
+  if (o.forced && !x.of().schedules) return r;
   x.compare_with_reference(r);
-  if (r.failure.empty()) x.run(r);
+  if (r.failure.empty()) o.forced ? x.run_forced(r) : x.run(r);
   return r;
 }
 

@@ -48,7 +48,8 @@ struct call {
   std::int64_t rows = 0;
   std::vector<unsigned char*> in, shared, out;
   std::vector<std::int64_t> in_stride, out_stride;
-  std::vector<std::int64_t> numbers;  // of its arrangement
+  std::vector<std::int64_t> piece_stride;  // of shared arrays: from piece to piece
+  std::vector<std::int64_t> numbers;       // of its arrangement
 
   template <class T>
   T* input(std::size_t i) const {
@@ -67,6 +68,10 @@ struct call {
     return in_stride[i] / static_cast<std::int64_t>(sizeof(T));
   }
   template <class T>
+  std::int64_t array_stride(std::size_t i) const {
+    return piece_stride[i] / static_cast<std::int64_t>(sizeof(T));
+  }
+  template <class T>
   std::int64_t output_stride(std::size_t i) const {
     return out_stride[i] / static_cast<std::int64_t>(sizeof(T));
   }
@@ -82,6 +87,8 @@ struct arrangement {
 struct table {
   std::vector<column> in, out;
   std::vector<std::vector<unsigned char>> shared;
+  std::vector<std::int64_t>
+      pieces;  // bytes of a page, say, of each of the first shared arrays: these may lie far apart
   std::int64_t pool = pool_rows;
   std::int64_t most_rows = 4200;    // of a batch
   std::int64_t reference_step = 1;  // every so many rows of the pool are computed by the reference too
@@ -94,6 +101,9 @@ struct table {
   std::function<std::size_t(const call&)> workspace_bytes;
   // What the launcher picks for so many aligned rows, but for the number of thread blocks; null: always the same.
   std::function<std::string(std::int64_t rows)> schedule;
+  // Schedules that a call of aligned rows may be forced under, and the launch under one of them; null: there are none.
+  std::function<std::vector<std::string>(const call&)> schedules;
+  std::function<bi::status(const call&, std::size_t which, bi::cuda_stream)> forced;  // null in programs for the CPU
 };
 
 struct needle_case {

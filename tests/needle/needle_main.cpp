@@ -3,11 +3,12 @@
 
 // The needle matrix on the GPU. Writes a line of JSON for each case to FILE, or to the standard output.
 //
-//   needle [--rows N] [--most-rows M] [--far] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]
+//   needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]
 //   needle --list
 //
-// N rows at least of each operation, in batches of M at most. --small: a few, for tools under which kernels are slow. Of --part I/N: every N-th case, from the I-th on. Ends with 77
-// where there is no GPU.
+// N rows at least of each operation, in batches of M at most. --far: rows, and pages of a cache, more than 2^31 elements
+// apart. --forced: under every schedule. --small: a few, for tools under which kernels are slow. Of --part I/N: every N-th
+// case, from the I-th on. Ends with 77 where there is no GPU.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -41,6 +42,8 @@ bool parse(int argc, char** argv, command& c) {
       c.list = true;
     } else if (a == "--far") {
       c.o.far = true;
+    } else if (a == "--forced") {
+      c.o.forced = true;
     } else if (a == "--small") {
       c.o.small = true, c.o.most_rows = 130, c.rows = 1;
     } else if (a.rfind("--", 0) != 0) {
@@ -76,10 +79,19 @@ std::string quoted(const std::string& s) {
   return out + "\"";
 }
 
-// Cases with rows of their own far apart.
+// Cases with rows of their own, or a cache, far apart.
 bool can_be_far(const needle_case& c) {
   return c.operation.find("columns") == std::string::npos && c.operation.find("count") == std::string::npos &&
-         c.operation != "attention_sharing" && c.operation != "verify";
+         c.operation != "verify";
+}
+
+// Launches under each schedule.
+std::string counts_of(const std::map<std::string, std::int64_t>& schedules) {
+  std::string out;
+  for (const auto& [name, launches] : schedules) {
+    out += (out.empty() ? "" : ", ") + quoted(name) + ": " + std::to_string(launches);
+  }
+  return "{" + out + "}";
 }
 
 }  // namespace
@@ -90,7 +102,8 @@ int main(int argc, char** argv) {
     if (!parse(argc, argv, c)) {
       std::fprintf(
           stderr,
-          "usage: needle [--rows N] [--most-rows M] [--far] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]\n");
+          "usage: needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--seed S] [--part I/N] [--json FILE] "
+          "[OPERATION...]\n");
       return 2;
     }
     case_list cases = all_cases();
@@ -122,15 +135,16 @@ int main(int argc, char** argv) {
       } catch (const std::exception& e) {
         r.failure = e.what();
       }
+      if (o.forced && r.launches == 0 && r.failure.empty()) continue;  // there is nothing to force
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       std::fprintf(
           c.out,
           "{\"operation\": %s, \"contract\": %s, \"dtype\": %s, \"shape\": %s, \"rows\": %lld, \"launches\": %lld, "
-          "\"replays\": %lld, \"reference_rows\": %lld, \"schedules\": %zu, \"bytes_different\": %llu, "
+          "\"replays\": %lld, \"reference_rows\": %lld, \"refused\": %lld, \"schedules\": %s, \"bytes_different\": %llu, "
           "\"seconds\": %.3f, \"failure\": %s}\n",
           quoted(x.operation).c_str(), quoted(x.contract).c_str(), quoted(x.dtype).c_str(), quoted(x.shape).c_str(),
           static_cast<long long>(r.rows), static_cast<long long>(r.launches), static_cast<long long>(r.replays),
-          static_cast<long long>(r.reference_rows), r.schedules.size(),
+          static_cast<long long>(r.reference_rows), static_cast<long long>(r.refused), counts_of(r.schedules).c_str(),
           static_cast<unsigned long long>(r.bytes_different), seconds, quoted(r.failure).c_str());
       std::fflush(c.out);
       if (r.failure.empty()) continue;

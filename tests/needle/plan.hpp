@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -18,17 +19,30 @@ struct options {
   std::uint64_t seed = 1;
   std::int64_t rows = 100000;        // at least, of a case
   std::int64_t most_rows = 1 << 20;  // of a batch
-  bool far = false;                  // rows more than 2^31 elements apart instead
+  bool far = false;                  // rows more than 2^31 elements apart instead, and so pages of a cache
+  std::int64_t far_stride = (std::int64_t{1} << 30) + 24;  // elements from row to row, of which there are three
+  std::int64_t far_span = std::int64_t{3} << 32;           // bytes of an array of pages
+  bool forced = false;                                     // under every schedule instead
   // A few of everything, for tools under which kernels are slow; inputs end where their memory does.
   bool small = false;
 };
 
 struct result {
   std::int64_t rows = 0, launches = 0, replays = 0, reference_rows = 0;
-  std::set<std::string> schedules;  // that were picked
+  std::int64_t refused = 0;                       // by the launcher: schedules that do not fit the arguments
+  std::map<std::string, std::int64_t> schedules;  // launches under each, whatever its number of thread blocks
   std::uint64_t bytes_different = 0;
   std::string failure;  // of the first difference; empty: none
 };
+
+// Sizes of batches under every schedule.
+inline std::vector<std::int64_t> forced_sizes(const table& t, std::int64_t most, bool small) {
+  std::vector<std::int64_t> out;
+  for (const std::int64_t rows : {1, 3, 17, 130, 700}) {
+    if (rows <= most && rows <= t.most_rows && (!small || rows == 3)) out.push_back(rows);
+  }
+  return out;
+}
 
 // Batch sizes around tiles, warps and processors, and where the launcher's choice changes.
 inline std::vector<std::int64_t> batch_sizes(const table& t, std::int64_t most, bool small = false) {

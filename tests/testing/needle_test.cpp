@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "needle/build.hpp"
 #include "needle/matrix.hpp"
@@ -134,4 +136,122 @@ TEST_CASE("needle: batch sizes take in where the schedule changes") {
   const auto sizes = batch_sizes(t, 1000);
   for (const std::int64_t rows : {699, 700, 701}) CHECK(std::count(sizes.begin(), sizes.end(), rows) == 1);
   CHECK(sizes.back() == 701);
+}
+
+TEST_CASE("needle: pages and rows far apart are the same rows") {
+  std::set<std::string> operations;
+  for (const needle_case& c : all_cases()) {
+    // One of each operation, and all that read a cache.
+    const bool has_pages = c.operation.find("attention") == 0 || c.operation == "digest_kv";
+    if (c.operation.find("columns") != std::string::npos || c.operation.find("count") != std::string::npos ||
+        c.operation == "verify" || (!operations.insert(c.operation).second && !has_pages)) {
+      continue;
+    }
+    INFO(c.name());
+    host_machine host;
+    options o = few(3);
+    o.far = true, o.small = true;
+    // As far as a row is long, and four times as far as pages lie anyway.
+    o.far_stride = 100024, o.far_span = std::int64_t{1} << 23;
+    const result r = check_case(host, c, o);
+    CHECK(r.failure == "");
+    CHECK(r.rows == (1 + 3) * 2);
+    CHECK(c.make(1).pieces.empty() != has_pages);
+  }
+  CHECK(operations.size() > 20);
+}
+
+TEST_CASE("needle: pages that lie elsewhere are found") {
+  const auto make = [](std::uint64_t seed) {
+    table t;
+    t.in = {values_column<float>("x", 1, seed)};
+    t.shared = {bytes_of(std::vector<float>{1, 2, 3, 4})};
+    t.pieces = {8};
+    t.out = {output_column<float>("out", 2)};
+    t.reference = [](const call& c) {
+      for (std::int64_t r = 0; r < c.rows; ++r) {
+        const float* second = c.array<float>(0) + (c.rows > 1 ? 2 : c.array_stride<float>(0));
+        for (std::int64_t i = 0; i < 2; ++i) c.output<float>(0)[r * c.output_stride<float>(0) + i] = second[i];
+      }
+      return bi::status{};
+    };
+    return t;
+  };
+  const needle_case c{"pages", "test", "f32", "x", make};
+  options o = few(3);
+  o.small = true;
+  host_machine near;
+  CHECK(check_case(near, c, o).failure == "");
+  o.far = true, o.far_stride = 100, o.far_span = 4096;
+  // An array's second page is not where the first one ends.
+  const auto one_after_the_other = [&] {
+    host_machine host;
+    matrix m(host, c, o);
+    result r;
+    m.run(r);
+    return r.failure;
+  };
+  CHECK(one_after_the_other().find("a batch of 3 rows") == 0);
+}
+
+TEST_CASE("needle: under every schedule") {
+  std::set<std::string> operations;
+  for (const needle_case& c : all_cases()) {
+    if (!operations.insert(c.operation).second) continue;
+    INFO(c.name());
+    host_machine host;
+    options o = few(3);
+    o.forced = true, o.small = true;
+    const result r = check_case(host, c, o);
+    CHECK(r.failure == "");
+    CHECK(r.refused == 0);
+    CHECK((r.launches > 0) == (c.make(1).schedules != nullptr));
+    std::int64_t launches = 0;
+    for (const auto& [name, times] : r.schedules) {
+      launches += times;
+      const std::size_t blocks = name.find("blocks=");
+      CHECK((blocks == std::string::npos || name.compare(blocks, 10, "blocks=any") == 0));
+    }
+    CHECK(launches == r.launches);
+  }
+  CHECK(operations.size() > 30);
+  // A schedule with other bits, one with other bits in a batch of three only, and one that the launcher refuses.
+  const auto forced = [](std::size_t wrong, std::int64_t rows, bi::error refused) {
+    class bad_machine : public host_machine {
+     public:
+      bad_machine(std::size_t which, std::int64_t rows, bi::error error) : which_(which), rows_(rows), error_(error) {}
+      bi::status run_forced(const table& t, const call& c, std::size_t which) override {
+        if (which == 2 && error_ != bi::error::none) return bi::status{error_};
+        const bi::status st = run(t, c);
+        if (which == which_ && c.rows >= rows_) c.out[0][(c.rows - 1) * c.out_stride[0]] ^= 1;
+        return st;
+      }
+
+     private:
+      std::size_t which_;
+      std::int64_t rows_;
+      bi::error error_;
+    };
+    needle_case c = sums([](const call&) {});
+    const auto make = c.make;
+    c.make = [make](std::uint64_t seed) {
+      table t = make(seed);
+      t.schedules = [](const call&) { return std::vector<std::string>{"a{blocks=1}", "a{blocks=22}", "b{}"}; };
+      return t;
+    };
+    bad_machine host(wrong, rows, refused);
+    options o = few(3);
+    o.forced = true;
+    return check_case(host, c, o);
+  };
+  const result good = forced(9, 1, bi::error::none);
+  CHECK(good.failure == "");
+  CHECK(good.schedules == std::map<std::string, std::int64_t>{{"a{blocks=any}", 8}, {"b{}", 4}});
+  CHECK(forced(1, 1, bi::error::none).failure.find("forced a{blocks=22}: place 0 ") != std::string::npos);
+  CHECK(forced(2, 3, bi::error::none).failure.find("a batch of 3 rows") == 0);
+  const result refused = forced(9, 1, bi::error::not_supported);
+  CHECK(refused.failure == "");
+  CHECK(refused.refused == 4);
+  CHECK(refused.launches == 8);
+  CHECK_THROWS(forced(9, 1, bi::error::cuda));
 }
