@@ -45,17 +45,22 @@ using bi::schedule::row_schedule;
 
 // Poisoned device memory of a launch that nobody waits for here. The next call waits for the last.
 inline bi::workspace forced_workspace(std::size_t bytes) {
-  static void* memory = nullptr;
-  static std::size_t size = 0;
+  struct device_memory {
+    void* data = nullptr;
+    std::size_t size = 0;
+    ~device_memory() { (void)cudaFree(data); }  // or it would count as leaked
+  };
+  static device_memory memory;
   BI_REQUIRE_CUDA(cudaDeviceSynchronize());
-  if (bytes > size) {
-    (void)cudaFree(memory);
-    BI_REQUIRE_CUDA(cudaMalloc(&memory, bytes));
-    size = bytes;
+  if (bytes > memory.size) {
+    (void)cudaFree(memory.data);
+    memory.data = nullptr, memory.size = 0;
+    BI_REQUIRE_CUDA(cudaMalloc(&memory.data, bytes));
+    memory.size = bytes;
   }
-  if (bytes > 0) BI_REQUIRE_CUDA(cudaMemset(memory, poison_byte, size));
+  if (bytes > 0) BI_REQUIRE_CUDA(cudaMemset(memory.data, poison_byte, memory.size));
   BI_REQUIRE_CUDA(cudaDeviceSynchronize());
-  return {bytes > 0 ? memory : nullptr, bytes};
+  return {bytes > 0 ? memory.data : nullptr, bytes};
 }
 
 template <class C, class T>
