@@ -68,9 +68,6 @@ status attention_prefill(const attention_args<T>& a, kernel::attention_params<T>
   items.slots = static_cast<std::uint32_t>((a.rows * p.batch.group - 1) / shape::rows + a.requests);
   items.heads = static_cast<std::uint32_t>(p.heads_kv);
   items.items = items.slots * items.heads;
-  // Few heads, whose tokens are read from memory once, but three items for each thread block, which even out.
-  const std::int64_t heads = (3 * blocks + items.slots - 1) / items.slots;
-  items.heads_at_once = heads < p.heads_kv ? static_cast<std::uint32_t>(heads) : items.heads;
   constexpr std::int64_t unit = 16 / sizeof(T);
   prefill.q_token = static_cast<std::uint32_t>(p.q_token_stride / unit);
   prefill.q_head = static_cast<std::uint32_t>(p.q_head_stride / unit);

@@ -197,20 +197,20 @@ BI_D void attention_add_masked_row(float (&o)[Values], const std::uint32_t (&p)[
   }
 }
 
-// Closes a leaf and folds its m and l into the rows h that see some of it (sees); the others keep their bits. factors:
-// what attention_fold_values is to take for o. Where that would not do, for infinite maxima, NaN and rows that see nothing,
-// o is folded here, and then is +0 to be folded with factors that change no bit. m, l, total: of the leaves closed before,
-// -Inf and +0 at first; o: of the leaf. Called by the whole warp.
+// Closes a leaf and folds it into the rows h that see some of it (sees); the others keep their bits. Of a row that had
+// seen nothing the fold takes the leaf as it is: o is never -0, and where it is NaN so is l. o: of the leaf; m, l,
+// total: of those closed before, -Inf and +0 at first. Called by the whole warp.
 template <class Contract, int Values>
-BI_D void attention_fold_sums(const attention_row_pair& x, float (&m)[2], float (&l)[2], float (&total)[Values],
-                              float (&o)[Values], const bool (&sees)[2], contract::attention_fold (&factors)[2],
-                              int lane) {
-  bool plain = true;
+BI_D void attention_fold_leaf(const attention_row_pair& x, float (&m)[2], float (&l)[2], float (&total)[Values],
+                              const float (&o)[Values], const bool (&sees)[2], int lane) {
+  bool plain =
+      true;  // every row sees some of the leaf, no maximum is infinite or NaN, but of rows that had seen nothing
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     plain = plain && sees[h] && is_finite(x.leaf_m[h]) && (is_finite(m[h]) || Contract::is_neg_inf(m[h]));
   }
   if (__builtin_expect(__all_sync(full_warp, plain), 1)) {
+    float a[2], b[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float leaf_l = x.leaf_l[h];
@@ -220,9 +220,15 @@ BI_D void attention_fold_sums(const attention_row_pair& x, float (&m)[2], float 
       const bool grows = greater(x.leaf_m[h], m[h]);
       const float d = sub_rn(m[h], x.leaf_m[h]);
       const float e = Contract::power(grows ? d : neg(d));
+      a[h] = grows ? e : 1.0f;
+      b[h] = grows ? 1.0f : e;
       m[h] = grows ? x.leaf_m[h] : m[h];
-      factors[h] = {m[h], grows ? e : 1.0f, grows ? 1.0f : e};
-      l[h] = Contract::fold_value(factors[h], l[h], leaf_l);
+      l[h] = Contract::fold_value({m[h], a[h], b[h]}, l[h], leaf_l);
+    }
+#pragma unroll
+    for (int i = 0; i < Values; ++i) {
+      const int h = i % 4 / 2;
+      total[i] = Contract::fold_value({m[h], a[h], b[h]}, total[i], o[i]);
     }
     return;
   }
@@ -238,20 +244,10 @@ BI_D void attention_fold_sums(const attention_row_pair& x, float (&m)[2], float 
       if (i % 4 / 2 != h) continue;
       const float folded = Contract::fold_value(f, total[i], Contract::close_o(x.leaf_m[h], o[i]));
       total[i] = sees[h] ? folded : total[i];
-      o[i] = 0.0f;
     }
     l[h] = sees[h] ? Contract::fold_value(f, l[h], leaf_l) : l[h];
     m[h] = sees[h] ? f.m : m[h];
-    factors[h] = {m[h], 1.0f, 0.0f};
   }
-}
-
-// Of a row that had seen nothing the fold takes the leaf as it is: o is never -0, and where it is NaN so is l.
-template <class Contract, int Values>
-BI_D void attention_fold_values(float (&total)[Values], const float (&o)[Values],
-                                const contract::attention_fold (&factors)[2]) {
-#pragma unroll
-  for (int i = 0; i < Values; ++i) total[i] = Contract::fold_value(factors[i % 4 / 2], total[i], o[i]);
 }
 
 }  // namespace device

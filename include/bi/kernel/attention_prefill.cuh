@@ -113,9 +113,7 @@ class attention_prefill_rows {
     const int whole = (all_lo_ + (tile - 1)) / tile, last = all_see_ / tile - 1;
     int t = begin;
     while (t + 1 < stop) {
-      // A leaf's first tile is weighed like that if another one follows and t is not the row's first one.
-      const bool may = (t + 1) % leaf_tiles != 0 || (t > begin && t + 1 < last);
-      if (t >= whole && t < last && may) {
+      if (t >= whole && t < last && (t > begin || (t + 1) % leaf_tiles != 0)) {
         t = walk_whole(t, last);
       } else {
         step(t, t == begin || t % leaf_tiles == 0);
@@ -135,18 +133,17 @@ class attention_prefill_rows {
       hold_operands();
     }
     release_next(1, v_at_);
-    fold(t, rows_);
+    fold<false>(t, rows_);
   }
   // From tile t to tile `last`. A place in the leaf has code of its own.
   BI_D int walk_whole(int t, int last) {
+    wait_full(1, v_at_);
     for (;;) {
       switch ((t + 1) % leaf_tiles) {
         case 0:
-          if (t + 1 == last) return t;
-          step_leaf(t);
-          t += 2;
-          if (t == last) return t;
-          break;
+          step_whole<0>(t);
+          if (++t == last) return t;
+          [[fallthrough]];
         case 1:
           step_whole<1>(t);
           if (++t == last) return t;
@@ -179,55 +176,32 @@ class attention_prefill_rows {
     }
     release_next(1, v_at_);
     if ((t + 1) % leaf_tiles == 0) {
-      fold(t, leaf);
+      fold<false>(t, leaf);
     } else if (moves) {
       rescale_values(rescale);
     }
     pack();
   }
-  // The same where all rows see all of both tiles. Place: of tile t + 1 in its leaf; not its first.
+  // The same where all rows see all of both tiles, and V of tile t is there. Place: of tile t + 1 in its leaf; if it is 0,
+  // t is not the row's first tile.
   template <int Place>
   BI_D void step_whole(int t) {
-    wait_both(v_at_);
-    start_both(Place == 1);
-    end_step<Place>();
-  }
-  // Two such steps from t, the last tile of a leaf but not the row's first tile. The leaf is folded while the tensor core
-  // makes the scores of tile t + 2.
-  BI_D void step_leaf(int t) {
-    const device::attention_row_pair leaf = rows_;
-    wait_both(v_at_);
-    start_both(false);
-    end_step<0>();
-    wait_full(0, k_at_);
-    contract::attention_fold factors[2];
-    fold_sums<true>(t, leaf, factors);
-    hold_operands();
-    device::wgmma_fence();
-    start_scores();
-    device::wgmma_commit();
-    device::attention_fold_values<Contract>(total_, o_, factors);
-    device::wgmma_hold(o_);
-    device::wgmma_fence();
-    start_values(true);
-    device::wgmma_commit();
-    device::wgmma_wait<1>();
-    device::wgmma_hold(s_);
-    release_next(0, k_at_);
-    end_step<1>();
-  }
-  // Weighs the next tile while o += P V goes on.
-  template <int Place>
-  BI_D void end_step() {
     float rescale[2];
+    const device::attention_row_pair leaf = rows_;
+    wait_full(0, k_at_);
+    start_both(Place == 1);
     const bool moves = device::attention_weigh_whole<Contract, Place == 0>(rows_, s_, rescale, scale_);
-    // For the next step's tile. And without a branch here the compiler would make the weights after the wait for V.
+    // For the next step. And without a branch here the compiler would make the weights after the wait for V.
     place next_v = v_at_;
     next_v.next(shape::stages);
     wait_full(1, next_v);
     end_values();
     release_next(1, v_at_);
-    if (Place > 0 && __builtin_expect(moves, 0)) rescale_values(rescale);
+    if constexpr (Place == 0) {
+      fold<true>(t, leaf);
+    } else if (__builtin_expect(moves, 0)) {
+      rescale_values(rescale);
+    }
     pack();
   }
   // Starts the next tile's scores and o += P V, whose operands are there, and waits for the scores.
@@ -252,7 +226,7 @@ class attention_prefill_rows {
   }
   // Closes the leaf of tile t. All: every row sees some of it.
   template <bool All>
-  BI_D void fold_sums(int t, const device::attention_row_pair& rows, contract::attention_fold (&factors)[2]) {
+  BI_D void fold(int t, const device::attention_row_pair& rows) {
     const std::int32_t leaf = t / leaf_tiles * Contract::leaf;
     bool sees[2] = {true, true};
     if (!All && !sees_all(leaf, 1) && !sees_all(leaf + (Contract::leaf - 1), 1)) {
@@ -265,18 +239,13 @@ class attention_prefill_rows {
     float m[2], l[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) m[h] = memory_.row_m[row(h)], l[h] = memory_.row_l[row(h)];
-    device::attention_fold_sums<Contract>(rows, m, l, total_, o_, sees, factors, lane_);
+    device::attention_fold_leaf<Contract>(rows, m, l, total_, o_, sees, lane_);
     __syncwarp();
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (lane_ % 4 == 0) memory_.row_m[row(h)] = m[h], memory_.row_l[row(h)] = l[h];
     }
     __syncwarp();
-  }
-  BI_D void fold(int t, const device::attention_row_pair& rows) {
-    contract::attention_fold factors[2];
-    fold_sums<false>(t, rows, factors);
-    device::attention_fold_values<Contract>(total_, o_, factors);
   }
   BI_D void hold_operands() {
     device::wgmma_hold(s_);

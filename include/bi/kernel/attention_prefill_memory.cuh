@@ -18,10 +18,10 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-// Tiles of rows and KV heads: some heads at once, whose K and V the L2 cache may hold, longest rows of all these first.
+// Tiles of rows and KV heads, longest rows of all heads first.
 struct attention_prefill_list {
   std::uint32_t slots;  // of the batch
-  std::uint32_t heads, heads_at_once;
+  std::uint32_t heads;
   std::uint32_t items;  // slots * heads, below 2^31
 };
 
@@ -133,11 +133,8 @@ class attention_prefill_items {
     const std::uint32_t i = round_ * gridDim.x + place;
     ++round_;
     if (i >= list_.items) return false;
-    const std::uint32_t first = i / (list_.slots * list_.heads_at_once) * list_.heads_at_once;
-    const std::uint32_t rest = i - first * list_.slots;
-    const std::uint32_t heads = list_.heads - first < list_.heads_at_once ? list_.heads - first : list_.heads_at_once;
-    slot = list_.slots - 1 - rest / heads;
-    head = first + rest % heads;
+    slot = list_.slots - 1 - i / list_.heads;
+    head = i % list_.heads;
     return true;
   }
 
