@@ -11,13 +11,12 @@
 #include "bi/device/attention_tile.cuh"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/mbarrier.cuh"
-#include "bi/device/ptx/pack.cuh"
 #include "bi/device/ptx/wgmma.cuh"
-#include "bi/device/ptx/wgmma_registers.cuh"
 #include "bi/device/ring_place.cuh"
 #include "bi/device/vector.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_prefill_memory.cuh"
+#include "bi/kernel/attention_prefill_products.cuh"
 #include "bi/kernel/attention_prefill_source.cuh"
 
 // Attention of many rows on Hopper: prefill, chunks of it, long verification. A thread block walks tiles of 128 packed
@@ -32,19 +31,20 @@ namespace kernel {
 
 // 64 rows of each of the block's items.
 template <class Contract, class T, int HeadDim>
-class attention_prefill_rows {
+class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> {
+  using base = attention_prefill_products<Contract, T, HeadDim>;
   using shape = attention_prefill_shape<HeadDim>;
   using memory_type = attention_prefill_memory<Contract, HeadDim>;
   using place = device::ring_place;
-  static constexpr int tile = Contract::tile, leaf_tiles = Contract::leaf / tile, values = HeadDim / 2;
-  static_assert(tile == device::key_tile && tile == 64, "the kernel's tiles are the contract's");
+  static constexpr int tile = base::tile, leaf_tiles = Contract::leaf / tile, values = base::values;
+  using base::add_values, base::end_values, base::group, base::first_row, base::make_scores, base::pack;
+  using base::release_next, base::start_both, base::tile_offset, base::wait_both, base::wait_full;
+  using base::memory_, base::q_, base::ring_, base::q_at_, base::k_at_, base::v_at_, base::warp_, base::lane_;
+  using base::s_, base::o_, base::p_tile_;
 
  public:
   BI_D attention_prefill_rows(const attention_params<T>& p, memory_type& memory, unsigned char* q, unsigned char* ring)
-      : p_(p), memory_(memory), q_(q), ring_(ring), scale_(Contract::prepare(p.scale, p.soft_cap)) {
-    warp_ = __shfl_sync(device::full_warp, static_cast<int>(threadIdx.x) / 32, 0);
-    lane_ = static_cast<int>(threadIdx.x) % 32;
-  }
+      : base(memory, q, ring), p_(p), scale_(Contract::prepare(p.scale, p.soft_cap)) {}
 
   BI_D void walk_all() {
     for (;;) {
@@ -58,8 +58,6 @@ class attention_prefill_rows {
   }
 
  private:
-  BI_D int group() const { return warp_ / 4; }
-  BI_D int first_row() const { return 64 * group(); }                   // the group's, of the item
   BI_D int row(int h) const { return 16 * warp_ + 8 * h + lane_ / 4; }  // of the item
   BI_D const attention_prefill_item& item() const { return memory_.item[q_at_.slot]; }
   BI_D contract::attention_range range(int r) const { return item().template range<Contract>(p_.causal, p_.window, r); }
@@ -124,13 +122,7 @@ class attention_prefill_rows {
     if (hides_nonfinite(t)) {
       add_masked(t, fresh);
     } else {
-      wait_full(1, v_at_);
-      hold_operands();
-      device::wgmma_fence();
-      start_values(fresh);
-      device::wgmma_commit();
-      device::wgmma_wait<0>();
-      hold_operands();
+      add_values(fresh);
     }
     release_next(1, v_at_);
     fold<false>(t, rows_);
@@ -169,7 +161,7 @@ class attention_prefill_rows {
       make_scores();
       moves = weigh<false>(t + 1, rescale);
     } else {
-      wait_both(v_at_);
+      wait_both();
       start_both(fresh);
       moves = weigh<true>(t + 1, rescale);
       end_values();
@@ -204,22 +196,6 @@ class attention_prefill_rows {
     }
     pack();
   }
-  // Starts the next tile's scores and o += P V, whose operands are there, and waits for the scores.
-  BI_D void start_both(bool fresh) {
-    hold_operands();
-    device::wgmma_fence();
-    start_scores();
-    device::wgmma_commit();
-    start_values(fresh);
-    device::wgmma_commit();
-    device::wgmma_wait<1>();
-    device::wgmma_hold(s_);
-    release_next(0, k_at_);
-  }
-  BI_D void end_values() {
-    device::wgmma_wait<0>();
-    hold_operands();
-  }
   BI_D void rescale_values(const float (&rescale)[2]) {
 #pragma unroll
     for (int i = 0; i < values; ++i) o_[i] = mul_rn(o_[i], rescale[i % 4 / 2]);
@@ -246,44 +222,6 @@ class attention_prefill_rows {
       if (lane_ % 4 == 0) memory_.row_m[row(h)] = m[h], memory_.row_l[row(h)] = l[h];
     }
     __syncwarp();
-  }
-  BI_D void hold_operands() {
-    device::wgmma_hold(s_);
-    device::wgmma_hold(o_);
-    device::wgmma_hold(p_tile_);
-  }
-  // Of the next tile, and waits for them.
-  BI_D void make_scores() {
-    wait_full(0, k_at_);
-#pragma unroll
-    for (int i = 0; i < tile / 2; ++i) s_[i] = 0.0f;  // no registers for what they were
-    device::wgmma_hold(s_);
-    device::wgmma_fence();
-    start_scores();
-    device::wgmma_commit();
-    device::wgmma_wait<0>();
-    device::wgmma_hold(s_);
-    release_next(0, k_at_);
-  }
-  // o += P V, or P V if o is +0 so far.
-  BI_D void start_values(bool fresh) { device::wgmma_m64k64_registers<T, HeadDim>(o_, p_tile_, v_operand(), !fresh); }
-  // S = Q K^T from +0.
-  BI_D void start_scores() {
-    const std::uint64_t q = device::wgmma_operand(
-        device::shared_address(q_) + static_cast<std::uint32_t>(q_at_.slot * shape::q_bytes + first_row() * 128), 1024);
-    const std::uint64_t k = device::wgmma_operand(tile_address(0, k_at_), 1024);
-#pragma unroll
-    for (int part = 0; part < HeadDim / device::tile_width; ++part) {
-      device::wgmma_m64k64<T, tile, 0, 0>(s_, device::wgmma_operand_at(q, part * shape::q_part_bytes),
-                                          device::wgmma_operand_at(k, part * shape::part_bytes), part > 0);
-    }
-  }
-  BI_D std::uint64_t v_operand() const { return device::wgmma_operand(tile_address(1, v_at_), shape::part_bytes); }
-  BI_D std::uint32_t tile_offset(int which, const place& at) const {
-    return static_cast<std::uint32_t>((which * shape::stages + at.slot) * shape::tile_bytes);
-  }
-  BI_D std::uint32_t tile_address(int which, const place& at) const {
-    return device::shared_address(ring_) + tile_offset(which, at);
   }
   // An index of the view as a key of the tile that begins at `first`, or the tile's end that is nearer.
   BI_D static int in_tile(std::int32_t index, std::int32_t first) {
@@ -313,11 +251,6 @@ class attention_prefill_rows {
       begin[h] = in_tile(memory_.row_lo[row(h)], t * tile);
       end[h] = in_tile(memory_.row_see[row(h)], t * tile);
     }
-  }
-
-  BI_D void pack() {
-#pragma unroll
-    for (int i = 0; i < 16; ++i) p_tile_[i / 4][i % 4] = device::pack_rn<T>(s_[2 * i], s_[2 * i + 1]);
   }
 
   // Whether the tile, which it waits for, has an Inf or NaN in V and a key that was loaded and not all rows see.
@@ -390,33 +323,11 @@ class attention_prefill_rows {
     }
   }
 
-  BI_D void wait_full(int which, const place& at) { device::mbarrier_wait(full(which, at), at.parity); }
-  BI_D std::uint32_t full(int which, const place& at) const {
-    return device::shared_address(&memory_.full[memory_type::barrier(which, at.slot)]);
-  }
-  // For the next tile of K and one of V, whose barriers mostly answer at once.
-  BI_D void wait_both(const place& v) {
-    const bool has_k = device::mbarrier_try_wait(full(0, k_at_), k_at_.parity);
-    const bool has_v = device::mbarrier_try_wait(full(1, v), v.parity);
-    if (!has_k) wait_full(0, k_at_);
-    if (!has_v) wait_full(1, v);
-  }
-  BI_D void release_next(int which, place& at) {
-    if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
-    at.next(shape::stages);
-  }
-
   const attention_params<T>& p_;
-  memory_type& memory_;
-  unsigned char *const q_, *const ring_;
   const contract::attention_scale scale_;
-  int warp_, lane_;
-  place q_at_, k_at_, v_at_;
   std::int32_t all_lo_, all_see_;  // what all rows of the group see
   device::attention_row_pair rows_;
-  float total_[values], o_[values];  // of the closed leaves, of the leaf in progress
-  float s_[tile / 2];
-  std::uint32_t p_tile_[tile / 16][4];
+  float total_[values];  // o of the closed leaves
 };
 
 template <class Contract, class T, int HeadDim>
