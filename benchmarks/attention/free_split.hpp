@@ -9,6 +9,6 @@ namespace bench {
 
 // No contract: where the batch's leaves are cut decides in which order a row's leaves are folded, as engines do it. The
 // same arithmetic otherwise, so it shows what a tree that does not move costs.
-struct free_split : bi::contract::attention_draft<bi::bf16> {};
+struct free_split : bi::contract::attention_v1<bi::bf16> {};
 
 }  // namespace bench

@@ -21,6 +21,6 @@ template void count_differences(const bi::bf16*, const bi::bf16*, std::int64_t, 
 bi::status launch_generic_attention(const bi::attention_args<bi::bf16>& a, cudaStream_t stream) {
   bi::schedule::attention_schedule s;
   s.blocks = (a.rows * (a.limits.heads_q / a.limits.heads_kv) / 64 + a.requests) * a.limits.heads_kv;
-  return bi::launch_detail::launch_attention<bi::contract::attention_draft<bi::bf16>, 128>(a, s, {}, stream);
+  return bi::launch_detail::launch_attention<bi::contract::attention_v1<bi::bf16>, 128>(a, s, {}, stream);
 }
 }  // namespace bench

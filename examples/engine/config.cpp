@@ -144,7 +144,7 @@ std::vector<std::pair<std::string, std::uint64_t>> contracts_of(const model_conf
           {"gemm_gate_up", gemm(2 * c.mlp, c.hidden)},
           {"gemm_down", gemm(c.hidden, c.mlp)},
           {"gemm_head", gemm(c.vocab, c.hidden)},
-          {"attention", k::attention_draft<bi::bf16>::id()},
+          {"attention", k::attention_v1<bi::bf16>::id()},
           {"rms_norm", k::rms_norm_draft::id()},
           {"rope", k::rope_draft::id()},
           {"activation", k::activation_draft::id()},

@@ -18,7 +18,7 @@
 
 // Definitions of what bi/attention.hpp declares. Instantiate each type that a program uses in one .cu file:
 //   BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128>);
-//   BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128, bi::contract::attention_soft_cap_draft<bi::bf16>>);
+//   BI_INSTANTIATE_ATTENTION(bi::attention<bi::bf16, 128, bi::contract::attention_soft_cap_v1<bi::bf16>>);
 //
 // Arrays that break the rules, which only the device can see: a page id or slot outside the cache, or past the view's
 // storage, counts as a token whose K and V are 0; rows that q_start puts outside the batch are left out; a request with

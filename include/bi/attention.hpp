@@ -18,7 +18,7 @@
 // rows. A tree of draft tokens needs no mask: each leaf's path is a view of its own, a list of runs that shares the
 // common part.
 //
-// Contracts (bi/contract/attention.hpp): attention_draft<T>, the default, and attention_soft_cap_draft<T>, which needs
+// Contracts (bi/contract/attention.hpp): attention_v1<T>, the default, and attention_soft_cap_v1<T>, which needs
 // soft_cap > 0. T is bf16 or fp16, also the type of the cache; head_dim is 64, 128 or 256; any number of query heads a
 // KV head (query head h reads KV head h / (heads_q / heads_kv)).
 //
@@ -177,7 +177,7 @@ status check(const attention_args<T>& a, Contract) {
     c.real("soft_cap", a.soft_cap, is_finite(a.soft_cap) && greater(a.soft_cap, 0.0f),
            "finite and greater than 0 with this contract");
   } else {
-    c.real("soft_cap", a.soft_cap, equal(a.soft_cap, 0.0f), "0 with this contract; attention_soft_cap_draft takes one");
+    c.real("soft_cap", a.soft_cap, equal(a.soft_cap, 0.0f), "0 with this contract; attention_soft_cap_v1 takes one");
   }
   if (c.ok()) {
     c.real("scale", a.scale, Contract::is_valid(Contract::prepare(a.scale, a.soft_cap)),
@@ -234,13 +234,13 @@ status check(const attention_args<T>& a, Contract) {
 
 template <class T>
 status check(const attention_args<T>& a) {
-  return check(a, contract::attention_draft<T>{});
+  return check(a, contract::attention_v1<T>{});
 }
 
 // The launcher, defined in bi/attention.cuh and instantiated in one .cu of the user's. limits.head_dim must be HeadDim.
 // launch() neither allocates nor waits, reads device arrays on the device only, and may be captured: a replay with
 // other contents of `len`, `q_start`, `view` and `sharing` is right as long as they keep within the limits.
-template <class T, int HeadDim, class Contract = contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = contract::attention_v1<T>>
 struct BI_TYPE attention {
   static_assert(HeadDim == 64 || HeadDim == 128 || HeadDim == 256, "head_dim is 64, 128 or 256");
   // Not decreasing in max_requests, max_rows, max_q_len, max_view, max_view_sum and max_groups. The workspace is aligned to

@@ -17,10 +17,10 @@
 namespace {
 
 using order = bi::contract::attention_order;
-using bf16_contract = bi::contract::attention_draft<bi::bf16>;
-using fp16_contract = bi::contract::attention_draft<bi::fp16>;
-using bf16_cap = bi::contract::attention_soft_cap_draft<bi::bf16>;
-using fp16_cap = bi::contract::attention_soft_cap_draft<bi::fp16>;
+using bf16_contract = bi::contract::attention_v1<bi::bf16>;
+using fp16_contract = bi::contract::attention_v1<bi::fp16>;
+using bf16_cap = bi::contract::attention_soft_cap_v1<bi::bf16>;
+using fp16_cap = bi::contract::attention_soft_cap_v1<bi::fp16>;
 using test::generator;
 
 const float plus_inf = bi::inf_f32(), minus_inf = bi::neg_inf_f32(), not_number = bi::nan_f32();
@@ -43,10 +43,10 @@ static_assert(order::first_leaf(255) == 0 && order::first_leaf(256) == 1);
 static_assert(order::end_leaf(0) == 0 && order::end_leaf(256) == 1 && order::end_leaf(257) == 2);
 
 TEST_CASE("attention contracts have names and ids of their own", "[contract][attention]") {
-  CHECK(std::string(bf16_contract::name) == "attention_bf16_draft");
-  CHECK(std::string(fp16_contract::name) == "attention_fp16_draft");
-  CHECK(std::string(bf16_cap::name) == "attention_soft_cap_bf16_draft");
-  CHECK(std::string(fp16_cap::name) == "attention_soft_cap_fp16_draft");
+  CHECK(std::string(bf16_contract::name) == "attention_bf16_v1");
+  CHECK(std::string(fp16_contract::name) == "attention_fp16_v1");
+  CHECK(std::string(bf16_cap::name) == "attention_soft_cap_bf16_v1");
+  CHECK(std::string(fp16_cap::name) == "attention_soft_cap_fp16_v1");
   const std::uint64_t ids[] = {bf16_contract::id(), fp16_contract::id(), bf16_cap::id(), fp16_cap::id()};
   for (int i = 0; i < 4; ++i) {
     for (int j = 0; j < i; ++j) CHECK(ids[i] != ids[j]);

@@ -195,7 +195,7 @@ bi::attention_args<T> make_attention_args(Backend& b, const attention_case& c, c
 }
 
 // Whole buffers: what the operation may not write must stay poisoned.
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>, class Backend>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>, class Backend>
 attention_result<T> run_attention(Backend& b, const attention_case& c, std::uint64_t seed, std::uint64_t first = 0) {
   const auto a = make_attention_args<T>(b, c, make_attention_data<T>(c, seed, first));
   b.run(attention_op<T, HeadDim, Contract>{}, a);
@@ -211,15 +211,15 @@ void golden_attention(Backend& b, Sink&& sink) {
                       digest_of(r.lse, digest_of(r.out)), static_cast<std::int64_t>(r.out.size() + r.lse.size())});
     b.clear();
   };
-  using cap = bi::contract::attention_soft_cap_draft<bf16>;
-  const auto bf = bi::contract::attention_draft<bf16>::id();
+  using cap = bi::contract::attention_soft_cap_v1<bf16>;
+  const auto bf = bi::contract::attention_v1<bf16>::id();
   attention_case c;
   c.len = {1, 63, 130, 300};
   c.q_len = {1, 2, 1, 3};
   for (const values kind : all_values) {
     c.kind = kind;
     emit("bf16", bf, c, run_attention<bf16, 128>(b, c, 1));
-    emit("fp16", bi::contract::attention_draft<fp16>::id(), c, run_attention<fp16, 128>(b, c, 1));
+    emit("fp16", bi::contract::attention_v1<fp16>::id(), c, run_attention<fp16, 128>(b, c, 1));
   }
   c.kind = values::normal;
   for (const view_storage storage : {view_storage::csr, view_storage::runs}) {

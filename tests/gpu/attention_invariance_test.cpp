@@ -37,9 +37,9 @@ using test::view_storage;
 
 namespace {
 
-using cap = bi::contract::attention_soft_cap_draft<bf16>;
+using cap = bi::contract::attention_soft_cap_v1<bf16>;
 template <class T>
-using plain = bi::contract::attention_draft<T>;
+using plain = bi::contract::attention_v1<T>;
 
 constexpr std::int64_t leaf = bi::contract::attention_order::leaf;
 

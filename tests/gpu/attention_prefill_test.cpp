@@ -26,7 +26,7 @@ using test::view_storage;
 
 namespace {
 
-using cap = bi::contract::attention_soft_cap_draft<bf16>;
+using cap = bi::contract::attention_soft_cap_v1<bf16>;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -35,7 +35,7 @@ bi::schedule::attention_schedule prefill(std::int64_t blocks) {
 }
 
 // Bytes against the reference's, in grids that give a block many items, some, and one at most.
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 void compare(const attention_case& c, std::uint64_t seed) {
   INFO(test::to_string(c) << ", seed " << seed);
   test::host_backend host;
@@ -78,7 +78,7 @@ attention_case random_case(generator& g, std::int64_t head_dim) {
   return c;
 }
 
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 void compare_random_cases(int count, std::uint64_t seed) {
   generator g(seed);
   for (int i = 0; i < count; ++i) {

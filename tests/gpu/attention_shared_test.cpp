@@ -40,9 +40,9 @@ using test::view_storage;
 
 namespace {
 
-using cap = bi::contract::attention_soft_cap_draft<bf16>;
+using cap = bi::contract::attention_soft_cap_v1<bf16>;
 template <class T>
-using plain = bi::contract::attention_draft<T>;
+using plain = bi::contract::attention_v1<T>;
 
 constexpr std::int32_t leaf = bi::contract::attention_order::leaf;
 

@@ -30,12 +30,12 @@ using test::view_storage;
 
 namespace {
 
-using cap = bi::contract::attention_soft_cap_draft<bf16>;
+using cap = bi::contract::attention_soft_cap_v1<bf16>;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // Bytes of the GPU against those of the reference; returns how many outputs were compared.
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 std::int64_t compare(const attention_case& c, std::uint64_t seed) {
   test::host_backend host;
   test::gpu_backend gpu;
@@ -77,7 +77,7 @@ attention_case random_case(generator& g, std::int64_t head_dim) {
   return c;
 }
 
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 void compare_random_cases(int count, std::uint64_t seed) {
   generator g(seed);
   std::int64_t outputs = 0;
@@ -90,7 +90,7 @@ void compare_random_cases(int count, std::uint64_t seed) {
 }
 
 // The GPU's rows of one request of which every token is a row, computed in chunks of `chunk` rows.
-template <int HeadDim, class Contract = bi::contract::attention_draft<bf16>>
+template <int HeadDim, class Contract = bi::contract::attention_v1<bf16>>
 attention_result<bf16> in_chunks(test::gpu_backend& gpu, const attention_case& c, const attention_data<bf16>& d,
                                  std::int64_t chunk) {
   auto a = test::make_attention_args<bf16>(gpu, c, d);
@@ -110,7 +110,7 @@ attention_result<bf16> in_chunks(test::gpu_backend& gpu, const attention_case& c
   return {gpu.read(whole.out), gpu.read(whole.lse)};
 }
 
-template <int HeadDim, class Contract = bi::contract::attention_draft<bf16>>
+template <int HeadDim, class Contract = bi::contract::attention_v1<bf16>>
 void check_chunks(std::int64_t tokens, std::int64_t window, float soft_cap,
                   std::initializer_list<std::int64_t> chunks) {
   attention_case c;
@@ -184,7 +184,7 @@ std::vector<bi::schedule::attention_schedule> cluster_schedules(const attention_
 }
 
 // Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 bool force(const test::manifest_operation& o) {
   if (o.operation != "attention " + std::to_string(HeadDim) || o.contract != Contract::name) return false;
   generator g(91);
@@ -216,7 +216,7 @@ bool force(const test::manifest_operation& o) {
 }
 
 // The split schedule in every grid: lengths around a leaf's and long ones in one batch, some rows of which see nothing.
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi::attention_mask mask, values kind,
                  const std::vector<std::int32_t>& lengths = {0, 1, 255, 5000, 256, 257, 0, 1000, 511, 4097}) {
   if (test::small_run() && group > 4) return;

@@ -243,7 +243,7 @@ void add_chunks(case_list& all, const attention_shape& s) {
   all.push_back({"attention", Contract::name, type_name<T>(), name_of<T, Contract>(s, Dim, "chunks"), make});
 }
 
-template <class T, int Dim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int Dim, class Contract = bi::contract::attention_v1<T>>
 void add_of(case_list& all, const attention_shape& s) {
   add_decode<T, Dim, Contract>(all, s, false);
   add_chunks<T, Dim, Contract>(all, s);
@@ -252,7 +252,7 @@ void add_of(case_list& all, const attention_shape& s) {
 }  // namespace
 
 void add_attention_cases(case_list& all) {
-  using cap = bi::contract::attention_soft_cap_draft<bf16>;
+  using cap = bi::contract::attention_soft_cap_v1<bf16>;
   add_of<bf16, 64>(all, {4});
   add_of<bf16, 128>(all, {16});
   add_of<bf16, 128>(all, {4, 300});
@@ -260,9 +260,9 @@ void add_attention_cases(case_list& all) {
   add_of<fp16, 64>(all, {2});
   add_of<fp16, 128>(all, {4});
   add_of<bf16, 128, cap>(all, {4, 0, 20.0f});
-  add_decode<bf16, 64, bi::contract::attention_draft<bf16>>(all, {4}, true);
-  add_decode<bf16, 128, bi::contract::attention_draft<bf16>>(all, {4}, true);
-  add_decode<fp16, 128, bi::contract::attention_draft<fp16>>(all, {4}, true);
+  add_decode<bf16, 64, bi::contract::attention_v1<bf16>>(all, {4}, true);
+  add_decode<bf16, 128, bi::contract::attention_v1<bf16>>(all, {4}, true);
+  add_decode<fp16, 128, bi::contract::attention_v1<fp16>>(all, {4}, true);
   add_decode<bf16, 128, cap>(all, {4, 0, 20.0f}, true);
 }
 

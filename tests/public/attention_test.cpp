@@ -19,7 +19,7 @@ namespace {
 using bi::error;
 using T = bi::bf16;
 using args = bi::attention_args<T>;
-using capped = bi::contract::attention_soft_cap_draft<T>;
+using capped = bi::contract::attention_soft_cap_v1<T>;
 
 // A call that is right in every way: requests of 2, 1 and 0 rows with 20, 5 and 0 tokens, 4/2 heads of 64, pages of 8.
 struct call {

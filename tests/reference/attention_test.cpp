@@ -366,7 +366,7 @@ struct problem {
     a.lse = out.lse.data();
     a.out = out.out.data();
     const bi::status status = bi::greater(o.cap, 0.0f)
-                                  ? bi::reference::attention<bi::contract::attention_soft_cap_draft<T>>(a, o.threads)
+                                  ? bi::reference::attention<bi::contract::attention_soft_cap_v1<T>>(a, o.threads)
                                   : bi::reference::attention(a, o.threads);
     INFO(bi::describe(status));
     REQUIRE(status);
@@ -793,9 +793,9 @@ TEMPLATE_TEST_CASE("attention: recorded digests", "[reference][attention]", bi::
   char text[64];
   std::snprintf(text, sizeof text, "0x%016llx 0x%016llx", static_cast<unsigned long long>(digest(p.run(requests))),
                 static_cast<unsigned long long>(digest(p.run(requests, {}, capped))));
-  // attention_*_draft, attention_soft_cap_*_draft: they may change until the contracts freeze.
+  // Frozen: other digests are another contract.
   CHECK(std::string(text) ==
-        (is_bf16 ? "0x4b9e66f0fd71e493 0xb9785795d8ed50cb" : "0x289d9371d52fb7b0 0x4da6281e9717d9e2"));
+        (is_bf16 ? "0xd2cf04d1a43f407d 0x0b931ae9f887788d" : "0xe35769119a541cfb 0x161d6a1b08204c3c"));
 }
 
 // ---- accuracy: relative error in the 2-norm against float64 from the stored q, K and V

@@ -57,10 +57,10 @@ std::size_t attention_of_another_head() { return sizeof(bi::attention<bf16, OR(9
 std::size_t attention_of_no_head() { return sizeof(bi::attention<fp16, OR(0, 256)>); }
 
 // case: "attention takes bf16 or fp16"
-std::uint64_t attention_contract_of_floats() { return c::attention_draft<OR(float, bf16)>::id(); }
+std::uint64_t attention_contract_of_floats() { return c::attention_v1<OR(float, bf16)>::id(); }
 
 // case: "attention takes bf16 or fp16"
-std::uint64_t soft_cap_contract_of_floats() { return c::attention_soft_cap_draft<OR(float, bf16)>::id(); }
+std::uint64_t soft_cap_contract_of_floats() { return c::attention_soft_cap_v1<OR(float, bf16)>::id(); }
 
 // case: "attention takes bf16 or fp16"
 bi::status reference_attention_of_floats() { return bi::reference::attention(bi::attention_args<OR(float, fp16)>{}); }

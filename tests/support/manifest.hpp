@@ -235,11 +235,11 @@ inline std::vector<manifest_operation> attention_operations() {
   using bi::bf16;
   using bi::fp16;
   using namespace bi::contract;
-  return {{"attention 64", attention_draft<bf16>::name},
-          {"attention 128", attention_draft<bf16>::name},
-          {"attention 256", attention_draft<bf16>::name},
-          {"attention 128", attention_draft<fp16>::name},
-          {"attention 128", attention_soft_cap_draft<bf16>::name}};
+  return {{"attention 64", attention_v1<bf16>::name},
+          {"attention 128", attention_v1<bf16>::name},
+          {"attention 256", attention_v1<bf16>::name},
+          {"attention 128", attention_v1<fp16>::name},
+          {"attention 128", attention_soft_cap_v1<bf16>::name}};
 }
 // `packed`: query tokens, times the query heads of a KV head, of the request that has most.
 inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::int64_t head_dim, std::int64_t packed) {

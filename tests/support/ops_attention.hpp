@@ -10,7 +10,7 @@
 // Ops of tests/support/backend.hpp.
 namespace test {
 
-template <class T, int HeadDim, class Contract = bi::contract::attention_draft<T>>
+template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 struct attention_op {
   static bi::status reference(const bi::attention_args<T>& a) { return bi::reference::attention<Contract>(a); }
   static std::size_t workspace_bytes(const bi::attention_args<T>& a) {

@@ -161,9 +161,9 @@ struct BI_TYPE attention_order {
 
 // Scores are multiplied by the softmax scale inside the exponent's fma.
 template <class T>
-struct BI_TYPE attention_draft : attention_order {
+struct BI_TYPE attention_v1 : attention_order {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
-  static constexpr const char* name = std::is_same_v<T, bf16> ? "attention_bf16_draft" : "attention_fp16_draft";
+  static constexpr const char* name = std::is_same_v<T, bf16> ? "attention_bf16_v1" : "attention_fp16_v1";
   static constexpr bool has_soft_cap = false;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 
@@ -176,10 +176,10 @@ struct BI_TYPE attention_draft : attention_order {
 
 // Scores become cap * tanh(score * scale / cap), in (-cap, cap).
 template <class T>
-struct BI_TYPE attention_soft_cap_draft : attention_order {
+struct BI_TYPE attention_soft_cap_v1 : attention_order {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, fp16>, "attention takes bf16 or fp16");
   static constexpr const char* name =
-      std::is_same_v<T, bf16> ? "attention_soft_cap_bf16_draft" : "attention_soft_cap_fp16_draft";
+      std::is_same_v<T, bf16> ? "attention_soft_cap_bf16_v1" : "attention_soft_cap_fp16_v1";
   static constexpr bool has_soft_cap = true;
   BI_HD static constexpr std::uint64_t id() { return contract_id(name, family, tile, leaf); }
 

@@ -202,11 +202,11 @@ class row_group {
 
 }  // namespace attention_detail
 
-// The bits of Contract, contract::attention_draft<T> by default. Reads the device's arrays on the host and checks what
+// The bits of Contract, contract::attention_v1<T> by default. Reads the device's arrays on the host and checks what
 // they say before it writes anything.
 template <class Contract = void, class T>
 status attention(const attention_args<T>& a, int threads = 0) {
-  using contract_type = std::conditional_t<std::is_void_v<Contract>, contract::attention_draft<T>, Contract>;
+  using contract_type = std::conditional_t<std::is_void_v<Contract>, contract::attention_v1<T>, Contract>;
   using attention_detail::task;
   if (const status st = check(a, contract_type{}); !st) return st;
   if (a.rows == 0 || a.requests == 0) return {};
