@@ -25,7 +25,7 @@
 // k16 steps ascending, P = cvt(p) to V's type and V = 0 at invisible indices; l[i] = fma(l[i], r.rescale, lane_sum(p)).
 //
 // Exponents are multiples of 2^-12 (bi/contract/exp2_grid.hpp), maxima too, where |m| < 1024 (elsewhere m is what 3072 less
-// its shift is), so that a weight has an error of 2^-13.5 of itself, and factors of maxima have none of their own. A weight
+// its shift is), so that a weight has an error of 2^-13.5 of itself and factors of maxima none of their own. A weight
 // below 2^-126 is +0. NaN and +Inf among the scores make m NaN or +Inf, and the row NaN. At |s w| >= 2^27 the bits are
 // defined but say nothing.
 
