@@ -197,56 +197,68 @@ BI_D void attention_add_masked_row(float (&o)[Values], const std::uint32_t (&p)[
   }
 }
 
-// Closes a leaf and folds it into the rows h that see some of it (sees); the others keep their bits. Of a row that had
-// seen nothing the fold takes the leaf as it is: o is never -0, and where it is NaN so is l. o: of the leaf; m, l,
-// total: of those closed before, -Inf and +0 at first. Called by the whole warp.
-template <class Contract, int Values>
-BI_D void attention_fold_leaf(const attention_row_pair& x, float (&m)[2], float (&l)[2], float (&total)[Values],
-                              const float (&o)[Values], const bool (&sees)[2], int lane) {
-  bool plain =
-      true;  // every row sees some of the leaf, no maximum is infinite or NaN, but of rows that had seen nothing
+// The closed leaves of rows g and g + 8 but for o, in shared memory.
+struct attention_closed_rows {
+  float *m, *l;  // of row g; that of g + 8 is 8 on
+};
+
+// Closes a leaf and folds its m and l into those of both rows, which see some of it. factors: for o. False, and nothing is
+// done, if some maximum of the warp's rows is infinite or NaN, but for -Inf of rows that had seen nothing. Called by the
+// whole warp.
+template <class Contract>
+BI_D bool attention_fold_sums(const attention_row_pair& x, const attention_closed_rows& rows,
+                              contract::attention_fold (&factors)[2], int lane) {
+  float m[2], l[2];
+  bool plain = true;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    plain = plain && sees[h] && is_finite(x.leaf_m[h]) && (is_finite(m[h]) || Contract::is_neg_inf(m[h]));
+    m[h] = rows.m[8 * h], l[h] = rows.l[8 * h];
+    plain = plain && is_finite(x.leaf_m[h]) && (is_finite(m[h]) || Contract::is_neg_inf(m[h]));
   }
-  if (__builtin_expect(__all_sync(full_warp, plain), 1)) {
-    float a[2], b[2];
+  if (__builtin_expect(!__all_sync(full_warp, plain), 0)) return false;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float leaf_l = x.leaf_l[h];
-      leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 1));
-      leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 2));
-      // Contract::fold: the larger maximum's factor is power(0) = 1.
-      const bool grows = greater(x.leaf_m[h], m[h]);
-      const float d = sub_rn(m[h], x.leaf_m[h]);
-      const float e = Contract::power(grows ? d : neg(d));
-      a[h] = grows ? e : 1.0f;
-      b[h] = grows ? 1.0f : e;
-      m[h] = grows ? x.leaf_m[h] : m[h];
-      l[h] = Contract::fold_value({m[h], a[h], b[h]}, l[h], leaf_l);
-    }
-#pragma unroll
-    for (int i = 0; i < Values; ++i) {
-      const int h = i % 4 / 2;
-      total[i] = Contract::fold_value({m[h], a[h], b[h]}, total[i], o[i]);
-    }
-    return;
+  for (int h = 0; h < 2; ++h) {
+    float leaf_l = x.leaf_l[h];
+    leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 1));
+    leaf_l = add_rn(leaf_l, __shfl_xor_sync(full_warp, leaf_l, 2));
+    // Contract::fold: the larger maximum's factor is power(0) = 1.
+    const bool grows = greater(x.leaf_m[h], m[h]);
+    const float d = sub_rn(m[h], x.leaf_m[h]), e = Contract::power(grows ? d : neg(d));
+    factors[h] = {grows ? x.leaf_m[h] : m[h], grows ? e : 1.0f, grows ? 1.0f : e};
+    if (lane % 4 == 0) rows.m[8 * h] = factors[h].m, rows.l[8 * h] = Contract::fold_value(factors[h], l[h], leaf_l);
   }
+  return true;
+}
+
+// Folds a leaf's o into total. Of a row that had seen nothing the fold takes the leaf as it is: o is never -0, and where it
+// is NaN so is l.
+template <class Contract, int Values>
+BI_D void attention_fold_values(float (&total)[Values], const float (&o)[Values],
+                                const contract::attention_fold (&factors)[2]) {
+#pragma unroll
+  for (int i = 0; i < Values; ++i) total[i] = Contract::fold_value(factors[i % 4 / 2], total[i], o[i]);
+}
+
+// Both, whatever the maxima are, into the rows h that see some of the leaf (sees); the others keep their bits.
+template <class Contract, int Values>
+BI_D void attention_fold_any(const attention_row_pair& x, const attention_closed_rows& rows, float (&total)[Values],
+                             const float (&o)[Values], const bool (&sees)[2], int lane) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float lanes[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) lanes[i] = __shfl_sync(full_warp, x.leaf_l[h], (lane & ~3) + i);
     const float leaf_l = Contract::close(x.leaf_m[h], lanes[0], lanes[1], lanes[2], lanes[3]);
-    const contract::attention_fold f = Contract::fold(m[h], x.leaf_m[h]);
+    const contract::attention_fold f = Contract::fold(rows.m[8 * h], x.leaf_m[h]);
+    const float l = Contract::fold_value(f, rows.l[8 * h], leaf_l);
+    __syncwarp();
+    if (sees[h] && lane % 4 == 0) rows.m[8 * h] = f.m, rows.l[8 * h] = l;
 #pragma unroll
     for (int i = 0; i < Values; ++i) {
       if (i % 4 / 2 != h) continue;
       const float folded = Contract::fold_value(f, total[i], Contract::close_o(x.leaf_m[h], o[i]));
       total[i] = sees[h] ? folded : total[i];
     }
-    l[h] = sees[h] ? Contract::fold_value(f, l[h], leaf_l) : l[h];
-    m[h] = sees[h] ? f.m : m[h];
   }
 }
 

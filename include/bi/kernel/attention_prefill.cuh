@@ -125,7 +125,7 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
       add_values(fresh);
     }
     release_next(1, v_at_);
-    fold<false>(t, rows_);
+    fold(t, rows_);
   }
   // From tile t to tile `last`. A place in the leaf has code of its own.
   BI_D int walk_whole(int t, int last) {
@@ -168,7 +168,7 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     }
     release_next(1, v_at_);
     if ((t + 1) % leaf_tiles == 0) {
-      fold<false>(t, leaf);
+      fold(t, leaf);
     } else if (moves) {
       rescale_values(rescale);
     }
@@ -183,6 +183,8 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     wait_full(0, k_at_);
     start_both(Place == 1);
     const bool moves = device::attention_weigh_whole<Contract, Place == 0>(rows_, s_, rescale, scale_);
+    contract::attention_fold factors[2];
+    const bool plain = Place == 0 && device::attention_fold_sums<Contract>(leaf, closed(), factors, lane_);
     // For the next step. And without a branch here the compiler would make the weights after the wait for V.
     place next_v = v_at_;
     next_v.next(shape::stages);
@@ -190,7 +192,12 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     end_values();
     release_next(1, v_at_);
     if constexpr (Place == 0) {
-      fold<true>(t, leaf);
+      if (__builtin_expect(plain, 1)) {
+        device::attention_fold_values<Contract>(total_, o_, factors);
+      } else {
+        device::attention_fold_any<Contract>(leaf, closed(), total_, o_, {true, true}, lane_);
+      }
+      __syncwarp();
     } else if (__builtin_expect(moves, 0)) {
       rescale_values(rescale);
     }
@@ -200,29 +207,27 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
 #pragma unroll
     for (int i = 0; i < values; ++i) o_[i] = mul_rn(o_[i], rescale[i % 4 / 2]);
   }
-  // Closes the leaf of tile t. All: every row sees some of it.
-  template <bool All>
-  BI_D void fold(int t, const device::attention_row_pair& rows) {
-    const std::int32_t leaf = t / leaf_tiles * Contract::leaf;
+  // Closes the leaf of tile t.
+  BI_D void fold(int t, const device::attention_row_pair& leaf) {
+    const std::int32_t first = t / leaf_tiles * Contract::leaf;
     bool sees[2] = {true, true};
-    if (!All && !sees_all(leaf, 1) && !sees_all(leaf + (Contract::leaf - 1), 1)) {
+    if (!sees_all(first, 1) && !sees_all(first + (Contract::leaf - 1), 1)) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const std::int32_t lo = memory_.row_lo[row(h)], see = memory_.row_see[row(h)];
-        sees[h] = see > leaf && lo - leaf < Contract::leaf && lo < see;
+        sees[h] = see > first && lo - first < Contract::leaf && lo < see;
       }
     }
-    float m[2], l[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) m[h] = memory_.row_m[row(h)], l[h] = memory_.row_l[row(h)];
-    device::attention_fold_leaf<Contract>(rows, m, l, total_, o_, sees, lane_);
-    __syncwarp();
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if (lane_ % 4 == 0) memory_.row_m[row(h)] = m[h], memory_.row_l[row(h)] = l[h];
+    contract::attention_fold factors[2];
+    const bool all = __all_sync(device::full_warp, sees[0] && sees[1]);
+    if (all && device::attention_fold_sums<Contract>(leaf, closed(), factors, lane_)) {
+      device::attention_fold_values<Contract>(total_, o_, factors);
+    } else {
+      device::attention_fold_any<Contract>(leaf, closed(), total_, o_, sees, lane_);
     }
     __syncwarp();
   }
+  BI_D device::attention_closed_rows closed() const { return {&memory_.row_m[row(0)], &memory_.row_l[row(0)]}; }
   // An index of the view as a key of the tile that begins at `first`, or the tile's end that is nearer.
   BI_D static int in_tile(std::int32_t index, std::int32_t first) {
     return index <= first ? 0 : index - first < tile ? index - first : tile;
