@@ -111,7 +111,8 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     const int whole = (all_lo_ + (tile - 1)) / tile, last = all_see_ / tile - 1;
     int t = begin;
     while (t + 1 < stop) {
-      if (t >= whole && t < last && (t > begin || (t + 1) % leaf_tiles != 0)) {
+      // The row's first tile begins a sum o, which its code knows only of a leaf's first one.
+      if (t >= whole && t < last && (t > begin || t % leaf_tiles == 0)) {
         t = walk_whole(t, last);
       } else {
         step(t, t == begin || t % leaf_tiles == 0);
@@ -174,8 +175,8 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     }
     pack();
   }
-  // The same where all rows see all of both tiles, and V of tile t is there. Place: of tile t + 1 in its leaf; if it is 0,
-  // t is not the row's first tile.
+  // The same where all rows see all of both tiles, and V of tile t is there. Place: of tile t + 1 in its leaf. Tile t is the
+  // row's first one only if it is the leaf's.
   template <int Place>
   BI_D void step_whole(int t) {
     float rescale[2];
