@@ -241,26 +241,17 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   const status st = attention_walk_shares<Contract, HeadDim>(p, s, stream);
   if (!st || s.blocks == 1 || l.leaves == 1 || s.whole_items) return st;  // nothing is cut
 
-  const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks)};
-  const std::int64_t rows = (p.partials.by_item ? items : s.blocks) * l.rows;
-  constexpr int most_columns = HeadDim < kernel::attention_fold_threads ? HeadDim : kernel::attention_fold_threads;
-  constexpr int few_columns = 32;
+  static_assert(kernel::attention_fold_most_records >= schedule::attention_split_most_blocks, "a record of each block");
+  const std::int64_t records = p.partials.by_item ? items : s.blocks;
+  const std::int64_t units = records * l.rows * (HeadDim / kernel::attention_fold_columns);
+  // Blocks that are there keep those of the next call out: of short views, few do.
+  const std::int64_t most = l.leaves > kernel::attention_fold_section ? 3 * s.blocks : s.blocks;
+  const kernel::attention_fold_params<T> fold = {p.a, p.partials, static_cast<std::int32_t>(s.blocks), units <= most};
   launch_shape after;
+  after.grid.x = static_cast<unsigned>(units < most ? units : most);
   after.block.x = kernel::attention_fold_threads;
   after.programmatic = true;
-  const auto blocks = [&](int columns) {
-    const std::int64_t units = rows * (HeadDim / columns), most = 4 * s.blocks;  // that run at once
-    return static_cast<unsigned>(units < most ? units : most);
-  };
-  // Few rows are spread over more blocks: a long view has much to read.
-  if (l.leaves > 8 && rows * (HeadDim / few_columns) <= 4 * s.blocks) {
-    after.grid.x = blocks(few_columns);
-    after.shared_bytes = sizeof(kernel::attention_fold_memory<few_columns>);
-    return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, few_columns>, after, fold, stream);
-  }
-  after.grid.x = blocks(most_columns);
-  after.shared_bytes = sizeof(kernel::attention_fold_memory<most_columns>);
-  return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, most_columns>, after, fold, stream);
+  return launch("attention", kernel::attention_fold_kernel<Contract, T, HeadDim>, after, fold, stream);
 }
 
 // With a given schedule; the arguments have passed check() and leave something to do. one_tile_each, as the split kernel,
@@ -301,7 +292,7 @@ status find_split_blocks(std::int64_t& blocks) {
   bool fits = false;
   if (const status st = has_shared_memory(split_shared_limit, fits); !st || !fits) return st;
   bool found = false;  // other code would not wait for the kernel before
-  status st = find_hopper_code("attention", kernel::attention_fold_kernel<Contract, T, HeadDim, 32>, found);
+  status st = find_hopper_code("attention", kernel::attention_fold_kernel<Contract, T, HeadDim>, found);
   if (!st || !found) return st;
   int processors = 0;
   st = current_device_attribute("attention", "cudaDeviceGetAttribute(MultiProcessorCount)",

@@ -236,7 +236,8 @@ void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi
   }
   const auto clusters = cluster_schedules(c);
   if (lengths[3] < 4096) schedules = clusters;
-  REQUIRE((HeadDim > 128 || q_len * group > 16 || !clusters.empty()));
+  const bool fits_cluster = *std::max_element(c.len.begin(), c.len.end()) <= 32 * bi::contract::attention_order::leaf;
+  REQUIRE((HeadDim > 128 || q_len * group > 16 || !fits_cluster || !clusters.empty()));
   const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
   test::host_backend host;
   const test::manifest_operation o = {"attention " + std::to_string(HeadDim), Contract::name};
@@ -294,6 +295,14 @@ TEST_CASE("attention: leaves dealt out in every grid", "[gpu][attention][schedul
   force_split<bf16, 256>(4, 8, 300, causal, values::hostile);
   force_split<fp16, 128>(1, 4, 0, causal, values::normal);
   force_split<bf16, 128, cap>(1, 4, 0, causal, values::normal);
+}
+
+// Those of one item take one warp of the fold, two, four, all, and all of them twice.
+TEST_CASE("attention: an item of many partial results", "[gpu][attention][schedule][split]") {
+  if (test::small_run()) return;
+  const std::vector<std::int32_t> lengths = {0, 1, 9000, 5000, 256, 17000, 0, 40000, 511, 70000};
+  force_split<bf16, 64>(1, 1, 0, bi::attention_mask::causal, values::normal, lengths);
+  force_split<bf16, 128>(2, 1, 9000, bi::attention_mask::causal, values::hostile, lengths);
 }
 
 TEST_CASE("attention: a cluster for each request and head", "[gpu][attention][schedule][split]") {

@@ -255,7 +255,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
   }
   // Blocks up to the most that the workspace is sized for; the ring as long as it can be and as short.
   for (const std::int64_t limit : grids()) {
-    const std::int64_t blocks = limit < 264 ? limit : 264;
+    const std::int64_t blocks = std::min(limit, bi::schedule::attention_split_most_blocks);
     for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
       for (const int stages : {0, row_warps == 1 && head_dim <= 128 ? 4 : 2}) {
         if (packed > 16 * row_warps) continue;

@@ -79,7 +79,8 @@ struct attention_shares {
   // Whose share has leaf i.
   BI_HD constexpr std::int64_t block_of(std::int64_t i) const {
     const std::int64_t first = more * (each + 1);  // of the shares without a leaf more
-    return i < first ? attention_divide(i, each + 1) : more + attention_divide(i - first, each);
+    const bool among = i < first;
+    return (among ? 0 : more) + attention_divide(among ? i : i - first, among ? each + 1 : each);
   }
 };
 
@@ -145,21 +146,36 @@ struct attention_walk {
   }
 };
 
-// What a block says of an item that begins in its share and goes on in others' shares.
-struct attention_cut {
-  std::int64_t request;  // -1: there is no such item
-  std::int64_t head;
-  std::int64_t block;
-  std::int64_t first;  // leaf of the list: the item's first that this block doesn't have
-  std::int64_t count;  // leaves of the item in this block, folded into one
-  std::int64_t total;  // leaves of the list
+// What a block says of an item that begins in its share and goes on in others' shares. Read 16 bytes at a time.
+struct alignas(16) attention_cut {
+  std::int32_t request = -1;  // -1: there is no such item
+  std::int32_t head = 0, block = 0;
+  std::int32_t count = 0;                   // leaves of the item in this block, folded into one
+  std::int32_t leaves = 0;                  // the item's
+  std::int32_t first_row = 0, end_row = 0;  // the request's rows of the batch
+  std::int32_t len = 0;                     // of its view
+  std::int64_t first = 0;                   // leaf of the list: the item's first that this block doesn't have
+  std::int64_t total = 0;                   // leaves of the list
 };
 
-// Of a run in a block whose share ends at leaf `end` of `total`.
+// Of a run in a block whose share ends at leaf `end` of `total`; the request has the rows [first_row, end_row) and len tokens.
 BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std::int64_t block, std::int64_t end,
-                                                 std::int64_t total) {
-  const bool cut = last.is_first() && !last.is_whole() && last.count > 0;
-  return {cut ? last.request : -1, last.head, block, end, last.count, total};
+                                                 std::int64_t total, std::int64_t first_row, std::int64_t end_row,
+                                                 std::int64_t len) {
+  const auto narrow = [](std::int64_t x) { return static_cast<std::int32_t>(x); };
+  attention_cut cut;
+  if (!last.is_first() || last.is_whole() || last.count <= 0) return cut;
+  cut.request = narrow(last.request);
+  cut.head = narrow(last.head);
+  cut.block = narrow(block);
+  cut.count = narrow(last.count);
+  cut.leaves = narrow(last.leaves);
+  cut.first_row = narrow(first_row);
+  cut.end_row = narrow(end_row);
+  cut.len = narrow(len);
+  cut.first = end;
+  cut.total = total;
+  return cut;
 }
 
 }  // namespace device

@@ -27,6 +27,11 @@ BI_D inline int opaque(int x) {
   asm volatile("" : "+r"(x));
   return x;
 }
+template <class T>
+BI_D const T* opaque(const T* p) {
+  asm volatile("" : "+l"(p));
+  return p;
+}
 
 template <int Rows, class T>
 BI_D T* tile_part(T* tile, int part) {

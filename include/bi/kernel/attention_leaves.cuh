@@ -69,7 +69,7 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   if (copies) attention_leaves_prefetch(p.a, thread - shape::score_threads - shape::value_threads, shape::copy_warps);
   __syncthreads();
   device::attention_walk walk;
-  const bool alone = p.a.batch.requests <= attention_share_lanes && attention_leaves_guess(p.a);
+  const bool alone = p.a.batch.requests <= attention_share_requests && attention_leaves_guess(p.a);
   if (!(copies && alone)) {
     device::wait_for_dependencies();
     attention_share_start<Contract>(p.a, memory.share, walk);

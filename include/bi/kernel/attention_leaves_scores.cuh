@@ -59,7 +59,8 @@ class attention_leaves_scores
       store_q();
       meet();
       if (threadIdx.x == 0) {
-        attention_tell_cut(partials_, p_.heads_kv, run().walk.run, memory_.share.end, memory_.share.total);
+        attention_tell_cut(partials_, p_.heads_kv, run().walk, run().rows, run().len, memory_.share.end,
+                           memory_.share.total);
       }
       // Under load an answer of memory takes longer than this group may wait for q.
       if (run().walk.more()) {

@@ -52,6 +52,19 @@ BI_D void attention_leaves_copy_tile(T* slot, const T* base, const std::int64_t*
   }
 }
 
+// Asks the L2 cache for a tile, by a warp: before the wait for the kernels that may write it, memory has little else to do.
+// What they do write is in that cache too.
+template <int HeadDim, class T>
+BI_D void attention_leaves_prefetch_tile(const T* base, const std::int64_t* offsets, int lane) {
+  constexpr int piece = 32, pieces = HeadDim * 2 / piece, tokens = 32 / pieces;  // bytes the cache fetches, of a token
+  const char* const from = reinterpret_cast<const char*>(base) + lane % pieces * piece;
+#pragma unroll 4
+  for (int i = lane / pieces; i < device::key_tile; i += tokens) {
+    const std::int64_t offset = offsets[i];
+    if ((offset & 1) == 0) device::prefetch_l2(from + offset);
+  }
+}
+
 // Asks the L2 cache for the page tables, each warp of the grid for some requests'. Before the wait for the kernels that may
 // write lengths and tables: if they do, some lines are asked for in vain.
 template <class T>
@@ -75,21 +88,19 @@ BI_D bool attention_leaves_guess(const attention_params<T>& p) {
   return p.view.form == device::view_form::table && p.k_aligned;
 }
 
-// How a warp by itself finds the block's share of all leaves. Lane i has the lengths of request i.
+// How a warp by itself finds the block's share of all leaves.
 template <class Contract, class T>
 struct attention_listed_share {
   static constexpr bool one_run = false;
   const attention_params<T>& p;
   int lane;
 
-  BI_D attention_lengths read() const { return attention_read_lengths(p, lane); }
-  BI_D void find(const attention_lengths& l, device::attention_walk& walk) const {
+  BI_D attention_lane_lengths read() const { return attention_read_lane_lengths(p, lane); }
+  BI_D void find(const attention_lane_lengths& l, device::attention_walk& walk) const {
     std::int64_t end, total;
     attention_share_of_warp<Contract>(p, l, lane, walk, end, total);
   }
-  BI_D attention_lengths of(const attention_lengths& l, std::int64_t request) const {
-    return l.of_lane(static_cast<int>(request));
-  }
+  BI_D attention_lengths of(const attention_lane_lengths& l, std::int64_t request) const { return l.of(request); }
 };
 
 // Copies the share's tiles into the rings. A warp has every copy_warps-th tile of a leaf, K and V. The places of its tokens
@@ -144,7 +155,7 @@ class attention_leaves_source {
   // page table are only a guess. K is asked for where it says, into slots that are the warp's own, and the barriers hear of
   // it when what was read after the wait agrees.
   BI_D bool begin() {
-    const attention_lengths guess = share_.read();
+    const auto guess = share_.read();
     attention_leaf_tiles present;
     share_.find(guess, walk_);
     bool guessed = walk_.run.count > 0;
@@ -160,9 +171,13 @@ class attention_leaves_source {
       for (int i = 0; i < tokens; ++i) places_[i] = place_now(i);
       write_offsets();
       __syncwarp();
+      for_own_tiles(present, [&](int t) {
+        attention_leaves_prefetch_tile<HeadDim>(p_.k, memory_.k_offset + t * tile, lane_);
+        attention_leaves_prefetch_tile<HeadDim>(p_.v, memory_.v_offset + t * tile, lane_);
+      });
     }
     device::wait_for_dependencies();
-    const attention_lengths now = share_.read();
+    const auto now = share_.read();
     bool same = guessed && now.equals(guess);
     if (guessed) {
       device::kv_place places[tokens];

@@ -97,13 +97,17 @@ BI_D device::attention_item attention_request_item(const attention_params<T>& p,
                                                p.causal, p.window);
 }
 
-// What the folding kernel is told of a run; one thread says it of each run, one after the other.
+// What the folding kernel is told of the run in hand, of a request with some rows and len tokens; one thread says it of each
+// run, one after the other. By block only of the last, the only one that others may go on with: what is there until then is
+// nearly always the same of the call before, and blocks that fold may read it.
 BI_D inline void attention_tell_cut(const attention_partials& partials, std::int64_t heads_kv,
-                                    const device::attention_run& run, std::int64_t end, std::int64_t total) {
-  if (partials.by_item && !run.is_first()) return;
-  const std::int64_t at =
-      partials.by_item ? run.request * heads_kv + run.head : blockIdx.x;  // by block: the last stays
-  partials.cuts[at] = device::make_attention_cut(run, blockIdx.x, end, total);
+                                    const device::attention_walk& walk, const device::attention_row_tile& rows,
+                                    std::int64_t len, std::int64_t end, std::int64_t total) {
+  const device::attention_run& run = walk.run;
+  if (partials.by_item ? !run.is_first() : walk.more()) return;
+  const std::int64_t at = partials.by_item ? run.request * heads_kv + run.head : blockIdx.x;
+  partials.cuts[at] =
+      device::make_attention_cut(run, blockIdx.x, end, total, rows.first_row, rows.first_row + rows.q_len, len);
 }
 
 // To the run after walk.run.
@@ -112,28 +116,50 @@ BI_D void attention_share_next(const attention_params<T>& p, device::attention_w
   const auto leaves_of = [&](std::int64_t request) { return attention_request_item<Contract>(p, request).leaves; };
   walk.next(p.heads_kv, leaves_of, p.whole_items);
 }
-// A warp finds the share of so many requests by itself: it waits for no other.
-inline constexpr int attention_share_lanes = 32;
+// A warp finds the share of so many requests by itself: it waits for no other. Lane i has the lengths of requests i and 32 + i.
+inline constexpr int attention_share_requests = 64;
+struct attention_lane_lengths {
+  attention_lengths low, high;
 
-// One block's share, which ends at leaf `end` of `total`, by a warp. l: of request `lane`. Leaves walk.run.count == 0 if the
-// share is empty.
+  BI_D bool equals(const attention_lane_lengths& b) const { return low.equals(b.low) && high.equals(b.high); }
+  BI_D attention_lengths of(std::int64_t request) const {
+    const int lane = static_cast<int>(request % 32);
+    const attention_lengths a = low.of_lane(lane), b = high.of_lane(lane);
+    return request < 32 ? a : b;
+  }
+};
+template <class T>
+BI_D attention_lane_lengths attention_read_lane_lengths(const attention_params<T>& p, int lane) {
+  return {attention_read_lengths(p, lane), attention_read_lengths(p, 32 + lane)};
+}
+
+// One block's share, which ends at leaf `end` of `total`, by a warp. Leaves walk.run.count == 0 if the share is empty.
 template <class Contract, class T>
-BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lengths& l, int lane,
+BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lane_lengths& l, int lane,
                                   device::attention_walk& walk, std::int64_t& end, std::int64_t& total) {
-  const int leaves =
-      lane < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, lane, l).leaves) : 0;
-  const int to = attention_inclusive_sum(leaves, lane);
-  total = __shfl_sync(device::full_warp, to, 31) * p.heads_kv;
+  const auto leaves_of_lane = [&](const attention_lengths& x, int request) {
+    return request < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, request, x).leaves) : 0;
+  };
+  const int low = leaves_of_lane(l.low, lane), high = leaves_of_lane(l.high, 32 + lane);
+  const int to_low = attention_inclusive_sum(low, lane);
+  const int to_high = attention_inclusive_sum(high, lane) + __shfl_sync(device::full_warp, to_low, 31);
+  total = __shfl_sync(device::full_warp, to_high, 31) * p.heads_kv;
   const device::attention_shares shares(total, gridDim.x);
   const std::int64_t begin = shares.begin(blockIdx.x);
   end = shares.begin(blockIdx.x + 1);
   walk.run.count = 0;
   if (begin == end) return;
   const auto target = static_cast<int>(device::attention_divide(begin, p.heads_kv));
-  const int request = __ffs(static_cast<int>(__ballot_sync(device::full_warp, target < to))) - 1;
-  const auto of_lane = [&](int x, std::int64_t i) { return __shfl_sync(device::full_warp, x, static_cast<int>(i)); };
-  walk.start(begin, end, request, of_lane(to - leaves, request) * p.heads_kv, of_lane(leaves, request), p.whole_items,
-             p.heads_kv, [&](std::int64_t i) { return of_lane(leaves, i); });
+  const unsigned in_low = __ballot_sync(device::full_warp, target < to_low),
+                 in_high = __ballot_sync(device::full_warp, target < to_high);
+  const int request = in_low != 0 ? __ffs(static_cast<int>(in_low)) - 1 : 31 + __ffs(static_cast<int>(in_high));
+  const auto of = [&](int x, int y, std::int64_t i) {
+    const int lane_of = static_cast<int>(i % 32);
+    const int a = __shfl_sync(device::full_warp, x, lane_of), b = __shfl_sync(device::full_warp, y, lane_of);
+    return i < 32 ? a : b;
+  };
+  walk.start(begin, end, request, of(to_low - low, to_high - high, request) * p.heads_kv, of(low, high, request),
+             p.whole_items, p.heads_kv, [&](std::int64_t i) { return of(low, high, i); });
 }
 
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
@@ -145,9 +171,9 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
     if (request >= p.batch.requests) return 0;
     return attention_request_item<Contract>(p, request).leaves;
   };
-  if (p.batch.requests <= attention_share_lanes) {
+  if (p.batch.requests <= attention_share_requests) {
     std::int64_t end, total;
-    attention_share_of_warp<Contract>(p, attention_read_lengths(p, lane), lane, walk, end, total);
+    attention_share_of_warp<Contract>(p, attention_read_lane_lengths(p, lane), lane, walk, end, total);
     if (thread == 0) {
       memory.end = end;
       memory.total = total;

@@ -52,7 +52,7 @@ inline std::string to_string(const attention_schedule& s) {
 }
 
 // The split schedule never has more blocks than this, on any device: the workspace is sized without one.
-inline constexpr std::int64_t attention_split_most_blocks = 264;
+inline constexpr std::int64_t attention_split_most_blocks = 256;
 
 // As many of the blocks as can have whole items each, or as parts of one item each, as long as no more than a sixteenth of
 // them stays idle: with equal views no item is cut then, or each alike, and what is cut goes through memory. Fewer blocks

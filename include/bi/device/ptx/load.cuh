@@ -6,8 +6,8 @@
 
 #include "bi/config.hpp"
 
-// 16 bytes from global memory in one instruction, p aligned to 16. Volatile: a row's loads stay together, ahead of the
-// arithmetic, as they are written.
+// Some bytes from global memory in one instruction, p aligned to as many. Volatile: a row's loads stay together, ahead of
+// the arithmetic, as they are written.
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -25,6 +25,16 @@ BI_D inline void load_global_16(const void* p, std::uint32_t& a, std::uint32_t& 
                : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
                : "l"(__cvta_generic_to_global(p))
                : "memory");
+}
+
+// What others wrote, past the L1 cache, and in its place among the loads.
+BI_D inline float load_l2_in_order(const float* p) {
+  float x;
+  asm volatile("ld.global.cg.f32 %0, [%1];"
+               : "=f"(x)
+               : "l"(__cvta_generic_to_global(p))
+               : "memory");
+  return x;
 }
 
 }  // namespace device
