@@ -14,6 +14,7 @@
 #include "gpu/support/gpu_backend.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/manifest.hpp"
 
 // sample under every kind of schedule, on rows that its shortcuts like and on those that they don't.
 
@@ -198,6 +199,7 @@ TEMPLATE_TEST_CASE("sample: every schedule gives the reference's bytes on rows o
   };
   std::int64_t compared = 0;
   for (const size& c : {size{151936, 0}, size{20003, 5}, size{9001, 0}}) {
+    if (test::small_run() && c.vocab != 9001) continue;
     for (const rows_of kind : all_rows) {
       const std::int64_t stride = c.vocab + c.pad;
       const auto params = make_settings(c.vocab, 3);
@@ -224,7 +226,7 @@ TEMPLATE_TEST_CASE("sample: every schedule gives the reference's bytes on rows o
       gpu.clear();
     }
   }
-  CHECK((std::is_same_v<T, fp16> || compared > 50000));
+  CHECK((std::is_same_v<T, fp16> || test::small_run() || compared > 50000));
 }
 
 TEST_CASE("sample: a token, a log-probability and a flag that differ are seen", "[gpu][sample]") {
