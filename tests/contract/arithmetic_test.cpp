@@ -211,6 +211,7 @@ void check_pair(failures& f, uint32_t a, uint32_t b) {
   f.expect("less", bi::less(x, y), below, a, b);
   f.expect("greater", bi::greater(x, y), above, a, b);
   f.expect("equal", bi::equal(x, y), ordered && (both_zero || a == b), a, b);
+  f.expect("less_equal", bi::less_equal(x, y), ordered && (below || both_zero || a == b), a, b);
   const uint32_t high = rank(a) < rank(b) ? b : a, low = rank(a) < rank(b) ? a : b;
   f.expect("max_nan", bi::bits_of(bi::max_nan(x, y)), ordered ? high : the_nan, a, b);
   f.expect("min_nan", bi::bits_of(bi::min_nan(x, y)), ordered ? low : the_nan, a, b);
