@@ -56,14 +56,15 @@ BI_D bool attention_may_move(const attention_row_pair& x, const float (&s)[key_t
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const auto bits = [&](int i) { return static_cast<std::int32_t>(bits_of(s[i / 2 * 4 + 2 * h + i % 2])); };
+    const auto larger = [](std::int32_t u, std::int32_t v) { return u < v ? v : u; };
     std::int32_t a = bits(0), b = bits(1);
 #pragma unroll
     for (int i = 2; i < 14; i += 4) {
-      a = max(max(a, bits(i)), bits(i + 1));
-      b = max(max(b, bits(i + 2)), bits(i + 3));
+      a = larger(larger(a, bits(i)), bits(i + 1));
+      b = larger(larger(b, bits(i + 2)), bits(i + 3));
     }
-    a = max(max(a, bits(14)), bits(15));
-    const float t = Contract::tile_max(float_of(static_cast<std::uint32_t>(max(a, b))), scale);
+    a = larger(larger(a, bits(14)), bits(15));
+    const float t = Contract::tile_max(float_of(static_cast<std::uint32_t>(larger(a, b))), scale);
     const float bound = add_rn(x.leaf_m[h], 8.0f);
     stays = stays && less_equal(t, bound) && less_equal(0.0f, bound);
   }
