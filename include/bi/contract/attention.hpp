@@ -27,7 +27,7 @@
 // Exponents are multiples of 2^-12 (bi/contract/exp2_grid.hpp), maxima too, where |m| < 1024 (elsewhere m is what 3072 less
 // its shift is), so that a weight has an error of 2^-13.5 of itself and factors of maxima none of their own. A weight
 // below 2^-126 is +0. NaN and +Inf among the scores make m NaN or +Inf, and the row NaN. At |s w| >= 2^27 the bits are
-// defined but say nothing.
+// defined but say nothing: m is rounded, the products of weights are not, and a weight may be as large as Inf.
 
 BI_NAMESPACE_BEGIN
 namespace contract {
