@@ -134,9 +134,8 @@ BI_D bool attention_weigh_masked(attention_row_pair& x, float (&s)[key_tile / 2]
       score = Contract::score(score, scale);
       largest = max_nan(largest, sees_key(i) ? score : neg_inf_f32());
     }
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
-    largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-    const contract::attention_advance next = Contract::advance(x.leaf_m[h], Contract::tile_max(largest, scale));
+    const contract::attention_advance next =
+        Contract::advance(x.leaf_m[h], Contract::tile_max(attention_quad_max(largest), scale));
     float p[16];
 #pragma unroll
     for (int i = 0; i < 16; ++i) {

@@ -44,6 +44,13 @@ BI_D bool attention_sees_key(int i, int half, int begin, int end, int lane) {
   return key >= begin && key < end;
 }
 
+// The largest of a row's four lanes, in each of them.
+BI_D inline float attention_quad_max(float lane) {
+#pragma unroll
+  for (int d = 1; d < 4; d *= 2) lane = max_nan(lane, __shfl_xor_sync(full_warp, lane, d));
+  return lane;
+}
+
 // From products to scores, in place, and the exponent that they ask for: of row h and the keys of s, of which the row sees
 // the tile's [begin, end); Masked = false: all of them.
 template <class Contract, bool Masked, int Blocks>
@@ -56,9 +63,7 @@ BI_D float attention_tile_max(float (&s)[Blocks][4], int h, const contract::atte
     score = Contract::score(score, scale);
     if (!Masked || attention_sees_key<Contract>(i, half, begin, end, lane)) largest = max_nan(largest, score);
   }
-  largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 1));
-  largest = max_nan(largest, __shfl_xor_sync(full_warp, largest, 2));
-  return Contract::tile_max(largest, scale);
+  return Contract::tile_max(attention_quad_max(largest), scale);
 }
 
 // From row h's scores to its weights, in place; p: the same, in the order of the contract's lane.
