@@ -48,6 +48,7 @@ status launch_sample(const char* operation, const sample_args<T>& a, const sched
   p.aligned = device::vector_aligned(a.logits, a.rows == 1 ? 0 : p.logits_stride);  // one row has no next
   p.programmatic = s.programmatic;
   p.slots = p.aligned ? s.slots : 0;
+  p.once = s.once;
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(p.clusters * s.cluster);
   shape.block.x = static_cast<unsigned>(kernel::sample_threads);

@@ -60,7 +60,7 @@ TEST_CASE("schedules: each field counts, and is told", "[schedule]") {
       [](auto& s) { s.programmatic = true; });
   each_field_counts(
       sample_schedule{}, [](auto& s) { s.cluster = 2; }, [](auto& s) { s.slots = 3; },
-      [](auto& s) { s.programmatic = true; }, [](auto& s) { s.blocks = 5; });
+      [](auto& s) { s.programmatic = true; }, [](auto& s) { s.blocks = 5; }, [](auto& s) { s.once = true; });
   each_field_counts(
       logits_edit_schedule{}, [](auto& s) { s.words = 4; }, [](auto& s) { s.blocks = 5; });
 }

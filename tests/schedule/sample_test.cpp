@@ -2,14 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "bi/schedule/sample.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "bi/contract/functions.hpp"
 #include "bi/contract/row_tree.hpp"
 #include "bi/contract/sample.hpp"
 #include "bi/device/noise_bound.hpp"
 #include "bi/device/row_words.hpp"
+#include "bi/device/value_bins.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 
@@ -36,12 +39,12 @@ TEST_CASE("sample schedules: parts are whole vectors or blocks of the row tree, 
       }
       REQUIRE((s.cluster == 1 || vocab >= s.cluster * sample_least_part));
       const auto other = pick_sample_schedule(rows, vocab, 4, false);
-      REQUIRE((other.cluster == 1 && other.slots == 0 && !other.programmatic));
+      REQUIRE((other.cluster == 1 && other.slots == 0 && !other.programmatic && other.once));
     }
   }
-  CHECK(pick_sample_schedule(1, 151936, 4, true) == sample_schedule{16, sample_slots, 1, true});
-  CHECK(pick_sample_schedule(64, 151936, 4, true) == sample_schedule{2, sample_slots, 64, true});
-  CHECK(pick_sample_schedule(256, 151936, 4, true) == sample_schedule{1, sample_slots, 256, true});
+  CHECK(pick_sample_schedule(1, 151936, 4, true) == sample_schedule{16, sample_slots, 1, true, true});
+  CHECK(pick_sample_schedule(64, 151936, 4, true) == sample_schedule{2, sample_slots, 64, true, true});
+  CHECK(pick_sample_schedule(256, 151936, 4, true) == sample_schedule{1, sample_slots, 256, true, true});
   CHECK(pick_sample_schedule((std::int64_t{1} << 62), 151936, 2, true).blocks == 264);
   CHECK(pick_sample_schedule(0, 5, 2, true).blocks == 0);
 }
@@ -137,4 +140,99 @@ TEST_CASE("row_words: the words of any quad of a row", "[schedule][sample]") {
     const auto got = words(quad), expected = bi::contract::sample_words(key, ordinal, quad);
     for (int e = 0; e < 4; ++e) REQUIRE(got.word[e] == expected.word[e]);
   }
+}
+
+TEST_CASE("value_bins: bins are in the order of values, and lie between their edges", "[schedule][sample]") {
+  test::generator g(13);
+  for (const bi::device::value_bins bins : {bi::device::value_bins{8.0f, 16.0f}, bi::device::value_bins{-3e4f, 40.0f},
+                                            bi::device::value_bins{1e-3f, 1e-5f}, bi::device::value_bins{0.0f, 1.0f}}) {
+    std::vector<float> x = {bins.top, bi::sub_rn(bins.top, bins.range), -1e30f, 1e30f, 0.0f, -0.0f};
+    for (int i = 0; i < 200000; ++i) x.push_back(bi::fma_rn(bins.range, bi::neg(0.3f * g.normal_24()), bins.top));
+    std::sort(x.begin(), x.end(), [](float a, float b) { return bi::less(b, a); });
+    int before = 0;
+    for (const float v : x) {
+      const int bin = bins.bin(v);
+      INFO("top " << bins.top << ", range " << bins.range << ", value " << v << ", bin " << bin);
+      REQUIRE((bin >= before && bin < bi::device::value_bin_count));
+      before = bin;
+      const float edge = bins.edge(bi::float_from_int(bin)), next = bins.edge(bi::float_from_int(bin + 1));
+      if (bin > 0) REQUIRE(!bi::greater(v, bi::add_rn(edge, bins.slack())));
+      if (bin < bi::device::value_bin_count - 1) REQUIRE(!bi::less(v, bi::sub_rn(next, bins.slack())));
+    }
+    CHECK(bins.bin(0.0f) == bins.bin(-0.0f));
+  }
+}
+
+// Sums are off by what a kernel's may be.
+TEST_CASE("border_bounds: what is surely kept is kept, and what is surely dropped is not", "[schedule][sample]") {
+  using draft = bi::contract::sample_draft;
+  using bi::device::border_bounds;
+  constexpr int count = bi::device::value_bin_count, first_bins = 4, last_bins = 64;
+  test::generator g(14);
+  std::int64_t sure = 0, all = 0;
+  for (int round = 0; round < 60; ++round) {
+    const int vocab = round % 3 == 0 ? 40 : round % 3 == 1 ? 3000 : 30000;
+    std::vector<float> x;
+    for (int i = 0; i < vocab; ++i) {
+      float v = (round % 4 == 3 ? 0.05f : 2.0f) * g.normal_24();
+      if (round % 5 == 4 && i % 977 == 0) v += 9.0f;
+      if (round % 7 == 6) v = bi::float_from_int(static_cast<int>(4.0f * v)) * 0.25f;
+      x.push_back(v);
+    }
+    std::sort(x.begin(), x.end(), [](float a, float b) { return bi::less(b, a); });
+    const float max = x[0];
+    const bi::device::value_bins bins = {round % 2 == 0 ? 8.0f : 5.0f, round % 2 == 0 ? 20.0f : 11.0f};
+    for (const float p : {0.9f, 0.5f, 0.999f, 0.999999f, 1e-9f, 0.0f, -1.0f}) {
+      for (const int k : {0, 1, 7, vocab / 2, vocab - 1}) {
+        if (k != 0 && p != 0.9f) continue;
+        std::vector<int> in_bin(count);
+        std::uint64_t total = 0;
+        float ahead = 0.0f;
+        double sum = 0, last = 0;
+        const auto off = [&](double x) {
+          return static_cast<float>(x * (1 + static_cast<double>(g.below(3) - 1) * 0x1p-20));
+        };
+        for (const float v : x) {
+          const std::uint64_t w = draft::top_p_weight(v, max);
+          const int bin = bins.bin(v);
+          total += w;
+          ++in_bin[static_cast<std::size_t>(bin)];
+          if (k == 0 && bin < first_bins) {
+            in_bin[static_cast<std::size_t>(bin)] = 0;
+            ahead = bi::add_rn(ahead, bi::mul_rn(bi::float_from_int64(static_cast<std::int64_t>(w)), 0x1p-44f));
+          }
+        }
+        const auto weight = [&](int b) { return k != 0 ? 1.0f : bins.weight(bi::float_from_int(b)); };
+        const auto n_of = [&](int b) { return bi::float_from_int(in_bin[static_cast<std::size_t>(b)]); };
+        for (int b = 0; b < count; ++b) {
+          sum += static_cast<double>(n_of(b)) * weight(b);
+          if (b >= count - last_bins) last += static_cast<double>(n_of(b)) * weight(b);
+        }
+        const border_bounds bounds =
+            k != 0 ? border_bounds::top_k(k) : border_bounds::top_p(p, bins, max, vocab, ahead, off(sum), off(last));
+        const std::uint64_t target = draft::top_p_target(p, total);
+        std::uint64_t before = 0;  // of the order
+        double sums = 0;           // of the bins before this one
+        std::size_t at = 0;
+        for (int b = 0; b < count; ++b) {
+          const float n = n_of(b);
+          const float to = k != 0 ? static_cast<float>(sums) : off(sums);
+          const bool kept = bounds.keeps(bi::fma_rn(bi::sub_rn(n, 1.0f), weight(b), to)), dropped = bounds.drops(to);
+          INFO("round " << round << ", p " << p << ", k " << k << ", bin " << b);
+          for (; at < x.size() && bins.bin(x[at]) == b; ++at) {
+            const bool in = k != 0 ? at < static_cast<std::size_t>(k) : before < target;
+            before += draft::top_p_weight(x[at], max);
+            if (k == 0 && b < first_bins) continue;
+            if (kept) REQUIRE(in);
+            if (dropped) REQUIRE(!in);
+            ++all;
+            sure += kept || dropped ? 1 : 0;
+          }
+          sums += static_cast<double>(n) * weight(b);
+        }
+      }
+    }
+  }
+  CHECK(all > 1000000);
+  CHECK(static_cast<double>(sure) > 0.97 * static_cast<double>(all));
 }

@@ -21,7 +21,7 @@ BI_NAMESPACE_BEGIN
 namespace device {
 
 inline constexpr int ring_slot_bytes = 16384;
-inline constexpr int ring_most_slots = 12;
+inline constexpr int ring_most_slots = 10;
 
 // What the copies are at; of thread 0. In shared memory: the others would have registers for it.
 struct ring_source {
@@ -31,6 +31,7 @@ struct ring_source {
   int first, left;   // the next piece, and how many are left
   int again;         // how many are then copied again, backwards
   bool back, ahead;  // backwards; `from` is the next row's
+  bool paused;       // of all threads: they read global memory
   ring_place to;
 };
 struct ring_memory {
@@ -62,10 +63,10 @@ class row_ring {
   }
 
   BI_D int pieces() const { return (count_ + slot_elements - 1) / slot_elements; }
-  BI_D int kept() const { return pieces() < slots_ ? pieces() : slots_; }
+  BI_D int kept() const { return !copies() ? 0 : pieces() < slots_ ? pieces() : slots_; }
   // The piece that a step of a pass takes.
   BI_D int piece(int step, bool second) const {
-    if (!second || slots_ == 0) return step;
+    if (!second || !copies()) return step;
     return step < kept() ? pieces() - kept() + step : pieces() - 1 - step;
   }
 
@@ -91,17 +92,24 @@ class row_ring {
     fill(0);
   }
 
-  // Threads read global memory, until the ring goes on.
-  BI_D int pause() {
-    const int slots = slots_;
-    slots_ = 0;
-    return slots;
+  // Whether no row comes after this one, which may then be copied once more; after a barrier since its last step.
+  BI_D bool is_last() const { return copies() && !source_.ahead && source_.next == nullptr; }
+  // Thread 0: all of such a row once more, for a second pass.
+  BI_D void copy_again(const T* part) {
+    take(part);
+    source_.again = pieces() - kept();
+    source_.first = source_.again, source_.left = kept();
+    fill(0);
   }
-  BI_D void resume(int slots) { slots_ = slots; }
+
+  // Threads read global memory, until the ring goes on. That it rests lies in shared memory: the number of slots is a
+  // constant then.
+  BI_D void pause() { set_paused(true); }
+  BI_D void resume() { set_paused(false); }
 
   // Before a second pass.
   BI_D void rewind() {
-    if (slots_ == 0) return;
+    if (!copies()) return;
     place_.slot -= kept();
     if (place_.slot < 0) {
       place_.slot += slots_;
@@ -109,14 +117,14 @@ class row_ring {
     }
   }
   // Whether pieces are copied at all.
-  BI_D bool copies() const { return slots_ != 0; }
+  BI_D bool copies() const { return slots_ != 0 && !source_.paused; }
   // The slot of the step that now begins, once it is full.
   BI_D const T* wait() const { return wait_at(place_); }
   // Of a step after it.
   BI_D const T* wait(int on) const { return wait_at(place_.after(on, slots_)); }
   // Ends a step; its piece is kept, or its slot is free once all warps are here.
   BI_D void step(bool keep) {
-    if (slots_ == 0) return;
+    if (!copies()) return;
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     if (!keep) {
       __syncwarp();
@@ -140,6 +148,12 @@ class row_ring {
   BI_D int copied() const { return count_ / word * word; }
 
  private:
+  BI_D void set_paused(bool paused) {
+    if (slots_ == 0 || source_.paused == paused) return;
+    __syncthreads();
+    if (threadIdx.x == 0) source_.paused = paused;
+    __syncthreads();
+  }
   static constexpr int word = 16 / static_cast<int>(sizeof(T));
 
   BI_D const T* wait_at([[maybe_unused]] const ring_place& at) const {

@@ -3,20 +3,22 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "bi/config.hpp"
 #include "bi/device/held.cuh"
+#include "bi/device/ptx/tma.cuh"
 #include "bi/kernel/sample_cut.cuh"
 #include "bi/kernel/sample_logprob.cuh"
+#include "bi/kernel/sample_once.cuh"
 #include "bi/kernel/sample_pass.cuh"
 #include "bi/kernel/sample_row.cuh"
 
 // A row's token depends on its own logits and parameters. The thread blocks of a cluster have a part of the row each,
 // which the copy engine brings to shared memory piece by piece, the next row's too while the last threads are at this
-// one. Temperature 0, and a temperature alone, take one pass; top-k, top-p and min-p take two, of which the second finds
-// what fits in shared memory still there. What the blocks find are maxima, counts and sums of integers. The
-// log-probability is the row tree of bi/contract/softmax.hpp, whose blocks are folded in the first pass.
+// one. One pass is enough for temperature 0, for a temperature alone and for nearly every row of top-k, top-p and min-p;
+// the others take two, of which the second finds what fits in shared memory still there, or gets it again. What the
+// blocks find are maxima, counts and sums of integers. The log-probability is the row tree of bi/contract/softmax.hpp,
+// whose blocks are folded in the first pass.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -37,6 +39,7 @@ struct sample_kernel_params {
   std::uint32_t* flags;                             // null: not wanted
   std::uint32_t saw_nan, no_candidate, bad_params;  // the bits of bi::sample_flag
   bool programmatic;                                // the kernel before it may not be over yet
+  bool once;                                        // one pass may be enough for rows that otherwise take two
   bool aligned;                                     // every row starts at a multiple of 16 bytes
 };
 
@@ -48,10 +51,11 @@ BI_HD constexpr std::int64_t sample_shared_bytes(std::int64_t slots) {
 // The end of a row: the best of all blocks, in the last warp of the first one, while the other warps are at the next
 // row. `number`: the row's, as the cluster counts.
 template <class Contract, class T, class Settings>
-BI_D void report_row(const sample_kernel_params<T, Settings>& p, std::int64_t row, int number, bool valid,
-                     sample_memory& m, device::cluster_exchange& exchange) {
+BI_D void report_row(const sample_kernel_params<T, Settings>& p, std::int64_t row, int number, sample_memory& m,
+                     device::cluster_exchange& exchange) {
   const int lane = static_cast<int>(threadIdx.x % 32), half = number & 1, rank = exchange.rank();
   sample_found& now = m.now[half];
+  const bool valid = now.valid != 0;
   const int blocks = static_cast<int>(contract::row_blocks(p.vocab));
   if (number > 0) exchange.wait_allowed((number - 1) & 1);
   if (rank == 0 && lane == 0) exchange.expect_reports(exchange.blocks() + (p.logprob != nullptr ? blocks : 0));
@@ -99,7 +103,7 @@ BI_D second_result pass_again(const device::row_part<T>& part, device::row_ring<
                               sample_memory& m, sample_found& now, unsigned work) {
   second_result r;
   const float inverse = plan.inverse, low = m.cut.low, high = m.cut.high, max = m.cut.cuts.max;
-  slot_draw<Contract, T> draw(plan, &m.cut.cuts, now);
+  slot_draw<Contract, T> draw(plan, &m.cut.cuts, now, m.once);
   for_pieces(part, ring, false, true, m, nullptr, [&](const slot_view<T>& v, bool first) {
     if ((work & add_weights) != 0) weigh(v, inverse, max, high, r);
     if ((work & count_sure) != 0) {
@@ -115,49 +119,67 @@ BI_D second_result pass_again(const device::row_part<T>& part, device::row_ring<
 // A row that is cut: true, unless it takes the slow way.
 template <class Contract, class T>
 BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row_ring<T>& ring, const sample_plan& plan,
-                         sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange) {
+                         sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange,
+                         bool once) {
   const bool one_pass = takes_one_pass(plan), border = needs_border(plan);
-  if (threadIdx.x == 0 && !one_pass) ring.read_twice();
-  choose_bins<Contract>(part, vocab, plan.inverse, m);
-  value_counter counter(plan, m);
-  float low = least_candidate();
-  int piece = 0, raise = 0;  // as soon as there are three times as many
-  for_pieces(part, ring, !one_pass, false, m, sums, [&](const slot_view<T>& v, bool first) {
-    if (!border) {
+  float low = least_candidate(), largest;
+  if (once) {
+    choose_bins<Contract>(part, vocab, plan.inverse, plan.top_k == 0 ? sample_once_bins : 0, m);
+    value_counter<true> counter(plan, m);
+    slot_draw<Contract, T, true> draw(plan, nullptr, now, m.once);
+    counter.inverse = draw.inverse;  // what both compute is computed once
+    for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) {
+      counter.take(v, m);
+      if (is_raised(v, ring.pieces())) raise_hope(m, plan, vocab, counter.most);
+      if (first || has_room(m.once)) draw.take(v, first);
+    });
+    largest = counter.largest();
+    const once_result r = settle_once<Contract>(plan, vocab, m, now, exchange, largest);
+    exchange.go_on_at(r.exchange);
+    if (r.done) return true;
+  } else {
+    if (threadIdx.x == 0 && !one_pass) ring.read_twice();
+    choose_bins<Contract>(part, vocab, plan.inverse, plan.top_k == 0 ? sample_first_bins : 0, m);
+    value_counter<false> counter(plan, m);
+    for_pieces(part, ring, !one_pass, false, m, sums, [&](const slot_view<T>& v, bool) {
+      if (!border) {
 #pragma unroll
-      for (int i = 0; i < v.values; ++i) counter.most = max_nan(counter.most, v.value(i));
-      return;
-    }
-    counter.take(v, m);
-    if (!one_pass) return;
-    // At the last piece some warps may be missing.
-    if (first || (piece == raise && piece < ring.pieces() - 1)) {
-      low = raise_low(m, static_cast<std::uint64_t>(plan.top_k));
-      raise = 3 * piece + 2;
-    }
-    ++piece;
-    if (!less(mul_rn(counter.recent, counter.inverse), low)) list_tokens(v, counter.inverse, low, inf_f32(), m);
-  });
+        for (int i = 0; i < v.values; ++i) counter.most = max_nan(counter.most, v.value(i));
+        return;
+      }
+      counter.take(v, m);
+      if (!one_pass) return;
+      if (is_raised(v, ring.pieces())) low = raise_low(m, static_cast<std::uint64_t>(plan.top_k));
+      if (!less(mul_rn(counter.recent, counter.inverse), low)) list_tokens(v, counter.inverse, low, inf_f32(), m);
+    });
+    largest = counter.largest();
+  }
   // Of 16-bit values, few are in a bin: they are not spread over it.
   const float margin = sizeof(T) == 2 ? 1.5f : 0.15f;
-  const cut_result planned =
-      plan_second_pass<Contract>(plan, m, now, exchange, mul_rn(counter.most, plan.inverse), margin);
+  const cut_result planned = plan_second_pass<Contract>(plan, m, now, exchange, largest, margin);
   exchange.go_on_at(planned.exchange);
   const unsigned work = planned.work;
   cut_step next = planned.next;
   second_result r;
-  if (!one_pass) {
-    // What the ring has kept is read again, if only to be gone.
-    ring.rewind();
+  // What the ring has kept is read again, if only to be gone.
+  if (!one_pass && (!once || next == cut_step::second_pass)) {
+    if (!once) {
+      ring.rewind();
+    } else if (!ring.is_last()) {
+      ring.pause();
+    } else if (threadIdx.x == 0) {
+      ring.copy_again(part.x);
+    }
     r = pass_again<Contract>(part, ring, plan, m, now, next == cut_step::second_pass ? work : 0);
   } else if (next == cut_step::second_pass && !keep_listed(m)) {
     // Values that rise overfill the list: now that it is known what belongs there, once more.
-    const int slots = ring.pause();
+    const float inverse = plan.inverse;
+    ring.pause();
     low = m.cut.low;
     for_pieces(part, ring, false, false, m, nullptr,
-               [&](const slot_view<T>& v, bool) { list_tokens(v, counter.inverse, low, inf_f32(), m); });
-    ring.resume(slots);
+               [&](const slot_view<T>& v, bool) { list_tokens(v, inverse, low, inf_f32(), m); });
   }
+  ring.resume();
   if (next == cut_step::second_pass) {
     const cut_result settled = settle_row<Contract>(plan, m, now, exchange, r, work);
     exchange.go_on_at(settled.exchange);
@@ -170,7 +192,7 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
 // a barrier.
 template <class Contract, class T>
 BI_D void sample_row(const device::row_part<T>& part, int vocab, device::row_ring<T>& ring, const sample_plan& plan,
-                     sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange) {
+                     sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange, bool once) {
   const sample_kind kind = plan.kind;
   if (kind == sample_kind::greedy || kind == sample_kind::invalid) {
     largest_logit r;
@@ -179,31 +201,33 @@ BI_D void sample_row(const device::row_part<T>& part, int vocab, device::row_rin
     return;
   }
   const sample_cuts* cuts = nullptr;
-  int slots = 0;
   if (kind == sample_kind::cut) {
-    if (sample_cut_row<Contract>(part, vocab, ring, plan, m, now, sums, exchange)) return;
+    const bool one_pass = once && may_take_once<T>(plan);
+    if (sample_cut_row<Contract>(part, vocab, ring, plan, m, now, sums, exchange, one_pass)) return;
     exchange.go_on_at(cut_slowly<Contract>(part, plan, m, now, exchange));
     cuts = &m.cut.cuts;
-    slots = ring.pause();
+    ring.pause();
     sums = nullptr;
   }
-  slot_draw<Contract, T> draw(plan, cuts, now);
+  slot_draw<Contract, T> draw(plan, cuts, now, m.once);
   for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) { draw.take(v, first); });
-  if (cuts != nullptr) ring.resume(slots);
+  ring.resume();
 }
 
 template <class Contract, class T, class Settings>
 BI_KERNEL __launch_bounds__(sample_threads, 2) void sample_kernel(const sample_kernel_params<T, Settings> p) {
   extern __shared__ __align__(128) unsigned char shared[];
-  constexpr int settings_words = static_cast<int>(sizeof(Settings) / 4);
   constexpr int planner = 4, reporter = sample_warps - 1;  // warps
-  static_assert(settings_words <= 32 && sizeof(Settings) % 4 == 0, "one word a thread of a warp");
   auto& m = *reinterpret_cast<sample_memory*>(shared);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  const int thread = static_cast<int>(threadIdx.x);
   device::cluster_exchange exchange(m.exchange, p.cluster);
   const int first = exchange.rank() * p.part, rest = p.vocab - first;
   const int count = rest < 0 ? 0 : rest < p.part ? rest : p.part;
   const auto part_of = [&](std::int64_t row) { return p.logits + row * p.logits_stride + first; };
+  const auto part_at = [&](int half) -> device::row_part<T>& {
+    static_assert(sizeof(device::row_part<T>) == sizeof m.part[0], "of any type");
+    return reinterpret_cast<device::row_part<T>&>(m.part[half]);
+  };
   device::row_ring<T> ring(m.ring, shared + sample_memory_bytes, p.slots, count);
   // By 32 bits: a grid has less than 2^31 thread blocks.
   std::int64_t row = blockIdx.x / static_cast<unsigned>(p.cluster);
@@ -217,31 +241,26 @@ BI_KERNEL __launch_bounds__(sample_threads, 2) void sample_kernel(const sample_k
   device::begin_dependent();
   if (thread == 0) ring.start(part_of(row), row + p.clusters < p.rows ? part_of(row + p.clusters) : nullptr);
   if (thread == 32 * planner) make_sample_plan<Contract>(p.settings[row], p.vocab, m.plan[0]);
+  if (thread == 0) part_at(0) = {part_of(row), first, count, p.aligned};
   exchange.ready();
   __syncthreads();
   for (int number = 0; row < p.rows; ++number) {
     const int half = number & 1;
     const std::int64_t next = row + p.clusters;
     if (number > 0 && thread == 0) ring.next_row(part_of(row), next < p.rows ? part_of(next) : nullptr);
-    std::uint32_t ahead = 0;  // of the next row's settings
-    if (thread / 32 == planner && lane < settings_words && next < p.rows) {
-      ahead = reinterpret_cast<const std::uint32_t*>(p.settings + next)[lane];
+    if (thread == 32 * planner && next < p.rows) device::prefetch_l2(p.settings + next);
+    if (thread == 0) m.now[half].valid = m.plan[half].kind != sample_kind::invalid ? 1 : 0;
+    sample_row<Contract>(part_at(half), p.vocab, ring, m.plan[half], m, m.now[half],
+                         p.logprob != nullptr ? m.own_sums[half] : nullptr, exchange, p.once);
+    if (thread == 0) {
+      const device::row_part<T>& part = part_at(half);
+      part_at(half ^ 1) = {part.x + p.clusters * p.logits_stride, part.first, part.count, part.aligned};
     }
-    const device::row_part<T> part = {part_of(row), first, count, p.aligned};
-    const bool valid = m.plan[half].kind != sample_kind::invalid;
-    sample_row<Contract>(part, p.vocab, ring, m.plan[half], m, m.now[half],
-                         p.logprob != nullptr ? m.own_sums[half] : nullptr, exchange);
-    if (thread / 32 == planner && next < p.rows) {
-      if (lane < settings_words) m.settings[lane] = ahead;
-      __syncwarp();
-      if (lane == 0) {
-        Settings s;
-        std::memcpy(static_cast<void*>(&s), m.settings, sizeof s);
-        make_sample_plan<Contract>(s, p.vocab, m.plan[half ^ 1]);
-      }
+    if (thread == 32 * planner && next < p.rows) {
+      make_sample_plan<Contract>(p.settings[next], p.vocab, m.plan[half ^ 1]);
     }
     __syncthreads();
-    if (thread / 32 == reporter) report_row<Contract>(p, row, number, valid, m, exchange);
+    if (thread / 32 == reporter) report_row<Contract>(p, row, number, m, exchange);
     row = next;
   }
 }

@@ -18,28 +18,44 @@ BI_D inline bool needs_border(const sample_plan& plan) { return plan.top_k != 0 
 // So few that what may be among them, a few times as many, fits the list.
 BI_D inline bool takes_one_pass(const sample_plan& plan) { return plan.top_k != 0 && plan.top_k <= 128; }
 
+// What a pass found, in the memory of the block. Followed by a barrier.
+BI_D inline void keep_most(float most, sample_memory& m, sample_found& now) {
+  const bool nan = is_nan(most);
+  const std::uint32_t key = __reduce_max_sync(device::full_warp, contract::ordered_key(most));
+  if (nan) now.nan = 1;
+  if (threadIdx.x % 32 == 0) atomicMax(&m.cut.largest, key);  // integer atomic
+}
+
 // A token this far below the largest weighs 2^44 exp(-64) < 1, nothing, and loses to it by more than all noise.
 inline constexpr float far_below = 64.0f;
 
 // Of what bins say of a value: their edges are off by some roundings, and the sum of weights by some thousandths of a
 // bin.
-BI_D inline float bin_slack(const value_bins& bins) {
+BI_D inline float bin_slack(const device::value_bins& bins) {
   return fma_rn(bins.range, 0.02f / sample_counts, mul_rn(0x1p-20f, max_num(abs(bins.top), bins.range)));
 }
 
 // A row starts: bins that are about as wide as the row's values are spread, from a sample that all blocks take. Ends with
 // a barrier.
 template <class Contract, class T>
-BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, float inverse, sample_memory& m) {
+BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, float inverse, int first_bins,
+                                   sample_memory& m) {
   constexpr int width = device::row_part<T>::width;
   const int thread = static_cast<int>(threadIdx.x), words = vocab / width;
   const device::row_part<T> row = {part.x - part.first, 0, vocab, part.aligned};
   device::packed_words some = {};
   if (words > 0) some = row.load(thread * words / sample_threads * width, no_logit<T>());
-  for (int i = thread; i < sample_counts; i += sample_threads) m.counts[i] = 0;
+  auto* const counts = reinterpret_cast<uint4*>(m.counts);
+#pragma unroll
+  for (int i = 0; i < device::value_bin_count / 4 / sample_threads; ++i) {
+    counts[thread + i * sample_threads] = make_uint4(0, 0, 0, 0);
+  }
   if (thread == 0) {
     m.cut.most = m.cut.least = m.cut.largest = 0;
     m.cut.outliers = m.cut.listed = 0;
+    m.cut.first_bins = first_bins;
+    m.once.listed = 0;
+    m.once.from = neg_inf_f32();
     m.cut.low = least_candidate(), m.cut.high = inf_f32();
   }
   __syncthreads();
@@ -62,7 +78,7 @@ BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, fl
   }
   __syncthreads();
   if (thread == 0) {
-    value_bins bins = {0.0f, 1.0f};
+    device::value_bins bins = {0.0f, 1.0f};
     if (m.cut.most != 0) {
       const float most = float_of_key(m.cut.most);
       // Nothing that is much lower counts, be it there to be ruled out.
@@ -71,6 +87,9 @@ BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, fl
       bins.top = fma_rn(0.2f, bins.range, most);
     }
     m.cut.bins = bins;
+    m.cut.scale = bins.scale(), m.cut.offset = bins.offset();
+    // A little early: the bin itself decides.
+    m.cut.outlier = first_bins > 0 ? sub_rn(edge_of(bins, float_from_int(first_bins)), bins.slack()) : inf_f32();
   }
   __syncthreads();
 }
@@ -79,14 +98,27 @@ BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, fl
 // not less than most_counted.
 inline constexpr int counts_each = sample_counts / sample_bin_messages;
 inline constexpr std::uint32_t most_counted = 0xffffu;
-BI_D inline device::message pack_counts(const std::uint32_t* counts) {
-  std::uint64_t half[2] = {};
+static_assert(sample_fine == 4, "a vector of counters each");
+// Calls fn(i, the four counters of bin i of the thread's). Threads begin at different ones: no bank has two of them.
+template <class Fn>
+BI_D void for_counts(const sample_memory& m, Fn fn) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto* const mine = reinterpret_cast<const uint4*>(m.counts) + thread * counts_each;
 #pragma unroll
   for (int i = 0; i < counts_each; ++i) {
-    const std::uint64_t count = counts[i] < most_counted ? counts[i] : most_counted;
-    half[i / (counts_each / 2)] |= count << (16 * (i % (counts_each / 2)));
+    const int at = (i + thread) % counts_each;
+    fn(at, mine[at]);
   }
-  return {half[0], half[1]};
+}
+BI_D inline device::message pack_counts(const sample_memory& m) {
+  std::uint64_t low = 0, high = 0;
+  for_counts(m, [&](int i, const uint4& c) {
+    const std::uint32_t sum = c.x + c.y + c.z + c.w;
+    const std::uint64_t count = static_cast<std::uint64_t>(sum < most_counted ? sum : most_counted)
+                                << (16 * (i % (counts_each / 2)));
+    (i < counts_each / 2 ? low : high) |= count;
+  });
+  return {low, high};
 }
 
 // ---- a small top-k
@@ -94,23 +126,23 @@ BI_D inline device::message pack_counts(const std::uint32_t* counts) {
 // A value that the block has seen at least k times, itself or larger, by its bins so far. All threads; ends with a
 // barrier.
 BI_D inline float raise_low(sample_memory& m, std::uint64_t k) {
-  const int first = static_cast<int>(threadIdx.x) * counts_each;
+  constexpr int each = counts_each * sample_fine;
+  const int first = static_cast<int>(threadIdx.x) * each;
   __syncthreads();
   two_sums mine = {}, total;
-#pragma unroll 1
-  for (int i = 0; i < counts_each; ++i) mine.a += m.counts[first + i];
+  for_counts(m, [&](int, const uint4& c) { mine.a += c.x + c.y + c.z + c.w; });
   const two_sums before = device::sums_before(mine, m.scan, total);
   if (before.a < k && k - before.a <= mine.a) {
     std::uint64_t through = before.a;
     int bin = first;
 #pragma unroll 1
-    for (; bin < first + counts_each; ++bin) {
+    for (; bin < first + each; ++bin) {
       through += m.counts[bin];
       if (through >= k) break;
     }
     // What is in the last bin may be anything.
-    const value_bins bins = m.cut.bins;
-    if (bin < sample_counts - 1) m.cut.low = sub_rn(bins.edge(float_from_int(bin + 1)), bin_slack(bins));
+    const device::value_bins bins = m.cut.bins;
+    if (bin < device::value_bin_count - 1) m.cut.low = sub_rn(bins.edge(float_from_int(bin + 1)), bin_slack(bins));
   }
   __syncthreads();
   return m.cut.low;

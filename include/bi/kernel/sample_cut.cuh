@@ -26,14 +26,6 @@ struct cut_result {
   unsigned exchange;  // its state
 };
 
-// What a pass found, in the memory of the block. Followed by a barrier.
-BI_D inline void keep_most(float most, sample_memory& m, sample_found& now) {
-  const bool nan = is_nan(most);
-  const std::uint32_t key = __reduce_max_sync(device::full_warp, contract::ordered_key(most));
-  if (nan) now.nan = 1;
-  if (threadIdx.x % 32 == 0) atomicMax(&m.cut.largest, key);  // integer atomic
-}
-
 // What min-p alone leaves.
 BI_D inline sample_cuts row_cuts(const sample_plan& plan, float max) {
   sample_cuts cuts = {neg_inf_f32(), -1, neg_inf_f32(), max, plan.min_p};
@@ -62,7 +54,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   const std::uint64_t own_largest = m.cut.largest, own_nan = now.nan;
   const device::message* all;
   if (border) {
-    all = share_bins(m, exchange, own_largest, own_nan, pack_counts(m.counts + counts_each * thread));
+    all = share_bins(m, exchange, own_largest, own_nan, pack_counts(m));
   } else {
     all = exchange.tell(own_largest, own_nan);
   }
@@ -86,7 +78,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   }
 
   const cut_rule rule = {static_cast<std::uint64_t>(plan.top_k), plan.top_p, max};
-  const value_bins bins = m.cut.bins;
+  const device::value_bins bins = m.cut.bins;
   const bool of_bins = rule.k == 0;
   // For top-p, tokens of the first bins are weighed one by one: an estimate would be off by more than others weigh.
   two_sums ahead = {};
@@ -109,10 +101,11 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   });
   // Weights at the middle of bins, each of which is a constant part of that before it.
   const int first_bin = counts_each * (bin_share(exchange).first + thread);
-  const auto is_ahead = [&](int i) { return of_bins && first_bin + i < sample_first_bins; };
-  const float middle = bins.edge(add_rn(float_from_int(first_bin), 0.5f));
+  const int first_bins = m.cut.first_bins;
+  const auto is_ahead = [&](int i) { return of_bins && first_bin + i < first_bins; };
+  const float middle = edge_of(bins, add_rn(float_from_int(first_bin), 0.5f));
   const float first_weight = of_bins ? bi::exp(min_nan(sub_rn(middle, max), 0.0f)) : 1.0f;
-  const float ratio = of_bins ? bi::exp(mul_rn(bins.range, -1.0f / (sample_counts - 1))) : 1.0f;
+  const float ratio = of_bins ? bi::exp(mul_rn(bins.step(), -static_cast<float>(sample_fine))) : 1.0f;
   const auto to_integer = [&](float x) { return uint64_from_float_rz(of_bins ? mul_rn(x, 0x1p44f) : x); };
   float weights = 0.0f, weight = first_weight;
   std::uint32_t candidates = 0;
@@ -162,7 +155,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
     listed = false;
   } else {
     const float slack = bin_slack(bins), last = float_from_int(sample_counts - 1);
-    float above_bin = 0.0f, last_bin = sample_first_bins - 1;
+    float above_bin = 0.0f, last_bin = float_from_int(first_bins - 1);
     std::uint64_t tokens = ahead.b;
     if (found) {
       above_bin = last_bin = float_from_int(static_cast<int>(m.cut.border_bin));
@@ -175,16 +168,16 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
         last_bin = max_num(whole(add_rn(last_bin, add_rn(at, margin))), last_bin);
       }
     }
-    if (found && rule.k != 0 && less(add_rn(bins.edge(last_bin), slack), sub_rn(max, far_below))) {
+    if (found && rule.k != 0 && less(add_rn(edge_of(bins, last_bin), slack), sub_rn(max, far_below))) {
       // Those at the border neither win nor weigh anything: it doesn't matter which of them are kept.
       low = sub_rn(max, far_below);
       work |= list_every;
       tokens = m.cut.border_above;
     } else if (less(last_bin, last)) {  // what is in the last bin may be anything
-      low = sub_rn(bins.edge(add_rn(last_bin, 1.0f)), slack);
+      low = sub_rn(edge_of(bins, add_rn(last_bin, 1.0f)), slack);
     }
     listed = tokens <= most_listed;
-    if (!listed && greater(above_bin, 0.0f)) high = add_rn(bins.edge(above_bin), slack);
+    if (!listed && greater(above_bin, 0.0f)) high = add_rn(edge_of(bins, above_bin), slack);
   }
   const bool one_pass = takes_one_pass(plan);
   if (hopeless || ((both || one_pass) && !listed)) {

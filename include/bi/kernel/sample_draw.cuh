@@ -33,7 +33,29 @@ BI_D __noinline__ void draw_token(const device::row_words& words, const sample_c
             static_cast<unsigned long long>(contract::candidate_rank(score, id)));
 }
 
-template <class Contract, class T>
+// The same of a row of which it is not known yet what is kept: lists the token, unless one that is probably kept scores
+// more.
+template <class Contract>
+BI_D __noinline__ void hope_token(const device::row_words& words, once_state& once, sample_found& now, int id,
+                                  float x) {
+  const auto w = words(static_cast<std::uint32_t>(id) / 4);
+  const std::uint32_t low = id % 2 == 0 ? w.word[0] : w.word[1], high = id % 2 == 0 ? w.word[2] : w.word[3];
+  const std::uint32_t word = id % 4 < 2 ? low : high;
+  const float bar = now.bar_now();
+  if (less(add_rn(x, device::noise_bound(word)), bar)) return;
+  const float score = add_rn(x, contract::gumbel_noise(word));
+  if (less(score, bar)) return;
+  const std::uint32_t key = contract::ordered_key(score);
+  const std::uint32_t place = atomicAdd(&once.listed, 1u);  // integer atomic: the list's order is free
+  if (place < sample_most_hopeful) {
+    once.rank[place] = contract::candidate_rank(key, id);
+    once.x[place] = x;
+  }
+  if (!less(x, once.from)) atomicMax(&now.bar, key);  // integer atomic
+}
+
+// `Once`: of such a row.
+template <class Contract, class T, bool Once = false>
 struct slot_draw {
   using view = slot_view<T>;
   static constexpr int quads = view::quads;
@@ -41,13 +63,15 @@ struct slot_draw {
   const sample_plan& plan;  // in shared memory, as the others
   const sample_cuts* cuts;  // null: none
   sample_found& now;
+  once_state& once;
   device::row_words words;
   float inverse, floor;
 
-  BI_D slot_draw(const sample_plan& p, const sample_cuts* c, sample_found& found)
+  BI_D slot_draw(const sample_plan& p, const sample_cuts* c, sample_found& found, once_state& o)
       : plan(p),
         cuts(c),
         now(found),
+        once(o),
         words(p.words.in_warp()),
         inverse(p.inverse),
         floor(c != nullptr ? c->floor : neg_inf_f32()) {}
@@ -107,8 +131,9 @@ struct slot_draw {
   // its promise more often than not, and for few to be above.
   BI_D float promise(const view& v, const float (&most)[quads]) {
     float mine = neg_inf_f32();
+    const float least = Once ? once.from : floor;
 #pragma unroll
-    for (int q = 0; q < quads; ++q) mine = less(quad_largest(v, q), floor) ? mine : max_num(mine, most[q]);
+    for (int q = 0; q < quads; ++q) mine = less(quad_largest(v, q), least) ? mine : max_num(mine, most[q]);
     const std::uint32_t of_warp = __reduce_max_sync(device::full_warp, contract::ordered_key(mine));
     if (threadIdx.x % 32 == 0) atomicMax(&now.seed, of_warp);  // integer atomic
     __syncthreads();
@@ -131,7 +156,12 @@ struct slot_draw {
       if (rest != 0 && i < v.part->count) {
         const float logit = v.logit(i);
         if (is_nan(logit)) now.nan = 1;
-        draw_token<Contract>(plan.words, cuts, now, v.part->first + i, Contract::scaled(logit, inverse));
+        const float x = Contract::scaled(logit, inverse);
+        if constexpr (Once) {
+          hope_token<Contract>(plan.words, once, now, v.part->first + i, x);
+        } else {
+          draw_token<Contract>(plan.words, cuts, now, v.part->first + i, x);
+        }
       }
       if (__popc(who & ((1u << lane) - 1)) < 8) left &= left - 1;
     }

@@ -91,21 +91,30 @@ BI_D inline void find_largest(const largest_logit& r, int first, sample_found& n
 
 // ---- the first pass over a row that is cut
 
-// Counts values in bins; for top-p, lists those of the first bins, few of which may weigh the most. Logits are not scaled
-// before it has to be exact.
+// Whether it is time to look at the counts so far: at the first piece, and as soon as there are three times as many. At
+// the last piece some warps may be missing.
+template <class T>
+BI_D bool is_raised(const slot_view<T>& v, int pieces) {
+  const unsigned piece = static_cast<unsigned>(v.begin) / device::row_ring<T>::slot_elements;
+  constexpr unsigned power = 3486784401u;  // of 3, so all that divides it is one
+  return piece == 0 || (piece < static_cast<unsigned>(pieces) - 1 && power % (piece + 1) == 0);
+}
+
+// Counts values in bins; for top-p, lists those of the first bins, few of which may weigh the most. Logits are scaled
+// first only where a bin has to be exactly that of the scaled value.
+template <bool Scaled>
 struct value_counter {
-  float inverse, scale, offset, outlier;
+  float inverse;
+  float own_scale, own_offset, own_outlier;  // with `Scaled` they stay in shared memory
   float first;                   // what an integer in the low bits is added to: the address of the first counter
   std::uint32_t block, other;    // the part of addresses that is the thread block's; of what is no candidate's counter
-  float most = neg_inf_f32();    // logit; NaN if there is one
+  float most = neg_inf_f32();    // value; NaN if there is one
   float recent = neg_inf_f32();  // of the last piece
 
   BI_D value_counter(const sample_plan& plan, sample_memory& m) : inverse(plan.inverse) {
-    const value_bins bins = m.cut.bins;
-    const float down = div_rn(-1.0f, bins.range);
-    scale = mul_rn(down, inverse);
-    offset = mul_rn(neg(bins.top), down);
-    outlier = plan.top_k == 0 ? bins.edge(sample_first_bins) : inf_f32();
+    if constexpr (!Scaled) {
+      own_scale = mul_rn(m.cut.scale, inverse), own_offset = m.cut.offset, own_outlier = m.cut.outlier;
+    }
     const std::uint32_t address = device::shared_address(m.counts);
     first = float_of(bits_of(0x1p23f) + (address & 0x3fffffu));
     // Equal in a warp: kept in a register of its own, and not computed anew.
@@ -115,19 +124,29 @@ struct value_counter {
 
   template <class T>
   BI_D void take(const slot_view<T>& v, sample_memory& m) {
-    recent = v.value(0);
+    float scale = m.cut.scale, offset = m.cut.offset, outlier = m.cut.outlier;
+    if constexpr (!Scaled) scale = own_scale, offset = own_offset, outlier = own_outlier;
+    const auto value = [&](int i) { return Scaled ? mul_rn(v.value(i), inverse) : v.value(i); };
 #pragma unroll
-    for (int i = 1; i < v.values; ++i) recent = max_nan(recent, v.value(i));
+    for (int q = 0; q < v.quads; ++q) {  // as slot_draw does
+      float quad = value(4 * q);
+#pragma unroll
+      for (int e = 1; e < 4; ++e) quad = max_nan(quad, value(4 * q + e));
+      recent = q == 0 ? quad : max_nan(recent, quad);
+    }
     most = max_nan(most, recent);
-    if (greater(mul_rn(recent, inverse), outlier)) list_outliers(v, m);
+    if (greater(Scaled ? recent : mul_rn(recent, inverse), outlier)) list_outliers(v, m);
 #pragma unroll
     for (int i = 0; i < v.values; ++i) {
-      // Never smaller for a smaller value; what is no candidate is not counted.
-      const float part = device::fma_saturated(v.value(i), scale, offset);
-      const std::uint32_t place = (bits_of(fma_rn(part, 4.0f * (sample_counts - 1), first)) & 0x3ffffcu) | block;
-      device::count_shared(greater(v.value(i), neg_inf_f32()) ? place : other);
+      // As value_bins::bin(). What is no candidate is not counted.
+      const float part = device::fma_saturated(value(i), scale, offset);
+      const std::uint32_t place =
+          (bits_of(fma_rn(part, 4.0f * (device::value_bin_count - 1), first)) & 0x3ffffcu) | block;
+      device::count_shared(greater(value(i), neg_inf_f32()) ? place : other);
     }
   }
+  // The largest scaled value; NaN if there is one.
+  BI_D float largest() const { return Scaled ? most : mul_rn(most, inverse); }
 
  private:
   // Rare, so it reads them again.
@@ -137,7 +156,7 @@ struct value_counter {
     for (int i = 0; i < v.values; ++i) {
       const int at = v.place(i);
       const float x = at < v.part->count ? mul_rn(v.logit(at), inverse) : neg_inf_f32();
-      if (!greater(x, outlier)) continue;
+      if (!greater(x, m.cut.outlier) || m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
       const std::uint32_t place = atomicAdd(&m.cut.outliers, 1u);  // integer atomic: the list's order is free
       if (place < sample_most_outliers) listed_outliers(m)[place] = x;
     }

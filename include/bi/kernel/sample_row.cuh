@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "bi/config.hpp"
 #include "bi/contract/sample.hpp"
@@ -14,6 +15,7 @@
 #include "bi/device/row_ring.cuh"
 #include "bi/device/row_words.hpp"
 #include "bi/device/select.cuh"
+#include "bi/device/value_bins.hpp"
 
 // What the files kernel/sample*.cuh share: what a row asks for, and a thread block's memory.
 
@@ -22,13 +24,17 @@ namespace kernel {
 
 inline constexpr int sample_threads = 256;
 inline constexpr int sample_warps = sample_threads / 32;
-inline constexpr int sample_counts = 2048;       // bins of a row's histogram
+inline constexpr int sample_counts = 2048;  // bins of a row's histogram, of device::value_bins: some of each
+inline constexpr int sample_fine = device::value_bin_count / sample_counts;
 inline constexpr int sample_bins = 512;          // of weights
 inline constexpr int sample_most_listed = 1024;  // candidates at a border that are settled one by one
-inline constexpr int sample_first_bins = 409;    // above what was seen of the row when the bins were chosen
+inline constexpr int sample_first_bins = 408;    // above what was seen of the row when the bins were chosen
 inline constexpr int sample_blocks = static_cast<int>(contract::row_blocks(contract::sample_max_vocab));
 // Messages in which the blocks of a cluster tell each other of their bins: counts in 16 bits, sums in 64.
 inline constexpr int sample_bin_messages = sample_counts * 2 / 16;
+inline constexpr int sample_outlier_messages = 64;  // the values of the first bins, of all blocks
+inline constexpr int sample_inbox = sample_bin_messages + sample_outlier_messages;
+static_assert(sample_outlier_messages >= device::most_in_cluster, "shares of bins are rounded up");
 static_assert(sample_bin_messages == sample_bins * 8 / 16 && sample_bin_messages == sample_threads, "one a thread");
 
 // A candidate's rank in 52 bits: in the order of contract::candidate_rank. Never 0.
@@ -94,6 +100,7 @@ struct sample_found {
   std::uint64_t best;       // rank
   std::uint32_t bar, seed;  // keys: of the best score, of the most that a token promised
   std::uint32_t nan;        // 1: a thread saw one
+  std::uint32_t valid;      // 1: what the row asks for is
 
   BI_D float bar_now() const { return float_of_key(*const_cast<const volatile std::uint32_t*>(&bar)); }
   BI_D void clear_draw() {
@@ -102,29 +109,40 @@ struct sample_found {
   }
 };
 
-// Bins of equal width of the values of a row, from the largest down.
-struct value_bins {
-  float top, range;
-
-  // The largest value of a bin, about: value_counter rounds to quarters of a bin.
-  BI_D float edge(float bin) const {
-    return fma_rn(range, mul_rn(sub_rn(0.125f, bin), 1.0f / (sample_counts - 1)), top);
-  }
-};
+// The largest value of one of sample_counts bins, about.
+BI_D inline float edge_of(const device::value_bins& bins, float bin) {
+  return bins.edge(mul_rn(bin, static_cast<float>(sample_fine)));
+}
 
 // A row that is cut, as it goes on; equal for all threads.
 struct cut_state {
-  value_bins bins;
+  device::value_bins bins;
   sample_cuts cuts;
-  float low, high;            // list what lies between; what is above is drawn at once
-  std::uint32_t most, least;  // of a few values of the row: keys, the least's turned round
-  std::uint32_t largest;      // key of the part's largest
-  std::uint32_t outliers;     // values of the first bins
+  float low, high;               // list what lies between; what is above is drawn at once
+  std::uint32_t most, least;     // of a few values of the row: keys, the least's turned round
+  std::uint32_t largest;         // key of the part's largest
+  std::uint32_t outliers;        // values of the first bins
+  int first_bins;                // as many
+  float scale, offset, outlier;  // of the bins; what is above is a value of the first ones
   std::uint32_t listed;
   // Of a search for a border.
   std::uint64_t border_above, border_weight, border_count;  // sums before it, in it, and through it
   std::uint32_t border_bin, border_found, few;
   std::uint64_t last;  // rank of the last candidate that is kept
+};
+
+// A row that may be done in one pass: tokens that score at least what others did that are probably kept.
+inline constexpr int sample_most_hopeful = 512;
+inline constexpr int sample_groups = 128;  // of bins, at most
+struct once_state {
+  std::uint64_t rank[sample_most_hopeful];  // of the score
+  float x[sample_most_hopeful];
+  float group[sample_groups];  // sums over bins; in messages
+  float warp[sample_warps];
+  float from;  // values from this on are probably kept
+  float before;
+  std::uint32_t listed;
+  int keep, drop;  // groups, then bins
 };
 
 struct sample_memory {
@@ -133,19 +151,21 @@ struct sample_memory {
   device::message found[device::most_in_cluster];  // the best rank, and whether there was a NaN, of each block
   device::message sums[sample_blocks];             // largest element and sum of each block of 8192
   float2 own_sums[2][sample_blocks];               // this block's
-  std::uint32_t counts[sample_counts];
+  once_state once;
+  alignas(16) std::uint32_t counts[device::value_bin_count];
   device::message list[sample_most_listed / 2];  // short ranks; in the first block, in the end, those of all
   // Other blocks may be at the next row's when the first one is not.
-  device::message inbox[sample_bin_messages + device::most_in_cluster];
-  device::weight_bins<sample_bins> bins;
+  device::message inbox[sample_inbox];
+  alignas(16) device::weight_bins<sample_bins> bins;
   std::uint32_t not_counted;
   std::uint64_t few[32];  // ranks about a border
   float lane[contract::row_lanes];
   float warp_max[sample_warps];
   device::integer_scratch<sample_threads> reduce;
   device::scan_scratch<sample_threads> scan;
-  std::uint32_t settings[32];  // of the next row
   sample_plan plan[2];
+  // device::row_part of a row and of the next one: registers are dearer.
+  alignas(8) unsigned char part[2][sizeof(device::row_part<float>)];
   sample_found now[2];
   cut_state cut;
 };
@@ -194,9 +214,24 @@ struct slot_view {
 #pragma unroll
       for (int w = 0; w < slot_words; ++w) {
         const int i = place(w * width);
-        word[w] = i + width <= copied ? mine[w * sample_threads] : load_slowly(*part, i);
+        if (i + width <= copied) {
+          word[w] = mine[w * sample_threads];
+        } else if (i < part->count) {
+          word[w] = load_slowly(*part, i);
+        } else {
+          word[w] = none();
+        }
       }
     }
+  }
+  // What load_slowly() makes of elements that the part does not have.
+  static BI_D device::packed_words none() {
+    T one[width];
+#pragma unroll
+    for (int e = 0; e < width; ++e) one[e] = no_logit<T>();
+    device::packed_words w;
+    std::memcpy(&w, static_cast<const void*>(one), sizeof w);
+    return w;
   }
   // Element i of the part.
   BI_D float logit(int i) const { return to_f32(i < copied ? slot[i - begin] : part->x[i]); }

@@ -15,26 +15,28 @@ namespace schedule {
 // How the rows of sample() are spread over the GPU. No field changes a bit.
 struct sample_schedule {
   int cluster = 1;            // thread blocks that share a row, 1..16; more than 1 needs sm_90
-  int slots = 0;              // of 16 KB that a row passes through on its way, 3..12, which needs sm_90; 0: none
+  int slots = 0;              // of 16 KB that a row passes through on its way, 3..10, which needs sm_90; 0: none
   std::int64_t blocks = 0;    // clusters; rows are dealt out round after round
   bool programmatic = false;  // may start while the kernel before it ends; sm_90
+  bool once = false;          // one pass may be enough for top-p, min-p and a top-k that is not small
 
   friend constexpr bool operator==(const sample_schedule& a, const sample_schedule& b) {
-    return a.cluster == b.cluster && a.slots == b.slots && a.blocks == b.blocks && a.programmatic == b.programmatic;
+    return a.cluster == b.cluster && a.slots == b.slots && a.blocks == b.blocks && a.programmatic == b.programmatic &&
+           a.once == b.once;
   }
   friend constexpr bool operator!=(const sample_schedule& a, const sample_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const sample_schedule& s) {
-  char text[112];
-  std::snprintf(text, sizeof text, "sample_schedule{cluster=%d, slots=%d, blocks=%lld%s}", s.cluster, s.slots,
-                static_cast<long long>(s.blocks), s.programmatic ? ", programmatic" : "");
+  char text[128];
+  std::snprintf(text, sizeof text, "sample_schedule{cluster=%d, slots=%d, blocks=%lld%s%s}", s.cluster, s.slots,
+                static_cast<long long>(s.blocks), s.programmatic ? ", programmatic" : "", s.once ? ", once" : "");
   return text;
 }
 
 inline constexpr std::int64_t sample_block = 8192;  // of the row tree: a thread block folds whole ones
 inline constexpr int sample_least_part = 2048;      // logits, of a cluster's thread blocks
-inline constexpr int sample_slots = 5;              // for two thread blocks on an SM
+inline constexpr int sample_slots = 3;              // for two thread blocks on an SM
 
 // Logits of a row that each thread block has; the last may have less, or none. `folds`: with a log-probability.
 constexpr std::int64_t sample_part(const sample_schedule& s, std::int64_t vocab, bool folds) {
@@ -51,6 +53,7 @@ constexpr std::int64_t sample_clusters_at_once(int cluster) {
 constexpr sample_schedule pick_sample_schedule(std::int64_t rows, std::int64_t vocab,
                                                [[maybe_unused]] int element_bytes, bool clusters) {
   sample_schedule s;
+  s.once = true;
   if (!clusters) {
     s.blocks = rows < max_row_blocks ? rows : max_row_blocks;
     return s;
