@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <cuda_runtime_api.h>
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -228,6 +229,68 @@ TEMPLATE_TEST_CASE("sample: every schedule gives the reference's bytes on rows o
     }
   }
   CHECK((std::is_same_v<T, fp16> || test::small_run() || compared > 50000));
+}
+
+// What the bins say of a row depends on how large its values are: of large ones nothing. Where many equal the largest, a
+// wrong cut shows, up to about 2^25, from where noise is lost in rounding. Rows of all settings follow each other in a
+// thread block.
+TEMPLATE_TEST_CASE("sample: values of every size, mixed settings one after another, odd vocabularies",
+                   "[gpu][schedule][sample]", float, bf16, fp16) {
+  using T = TestType;
+  std::vector<int> exponents = {-10, -4, 2};
+  for (int e = 8; e < (std::is_same_v<T, fp16> ? 14 : 28); ++e) exponents.push_back(e);
+  if (!std::is_same_v<T, fp16>) exponents.insert(exponents.end(), {60, 120});
+  struct size {
+    std::int64_t vocab, pad, offset;
+  };
+  std::int64_t compared = 0, changed = 0;
+  for (const size& c : {size{9001, 0, 3}, size{9001, 7, 0}, size{16387, 5, 0}, size{4093, 0, 0}}) {
+    if (test::small_run() && c.vocab != 4093) continue;
+    std::vector<bi::sample_params> params;
+    std::vector<float> factors;
+    for (const int e : exponents) {
+      const auto some = make_settings(c.vocab, static_cast<std::uint64_t>(100 + e));
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        params.push_back(some[(i * 12) % some.size()]);  // of kinds that differ, one after another
+        factors.push_back(std::ldexp(1.0f, e));
+      }
+    }
+    const auto rows = static_cast<std::int64_t>(params.size()), stride = c.vocab + c.pad;
+    auto logits = make_rows<T>(rows_of::coarse, rows, c.vocab, stride, 21);
+    const auto two_values = make_rows<T>(rows_of::two_values, rows, c.vocab, stride, 22);
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const std::size_t row = i / static_cast<std::size_t>(stride);
+      logits[i] = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(row % 2 == 0 ? logits[i] : two_values[i]), factors[row]));
+    }
+    const outputs expected = reference(logits, rows, c.vocab, stride, params);
+    auto all_kept = params;
+    for (bi::sample_params& p : all_kept) p.top_p = 1.0f;
+    const outputs uncut = reference(logits, rows, c.vocab, stride, all_kept);
+    for (std::size_t r = 0; r < params.size(); ++r) {
+      changed += factors[r] > 100000.0f && expected.token[r] != uncut.token[r] ? 1 : 0;
+    }
+    logits.insert(logits.begin(), static_cast<std::size_t>(c.offset), bi::cvt_rn<T>(0.0f));
+    test::gpu_backend gpu;
+    bi::sample_args<T> a;
+    a.logits = gpu.input(logits) + c.offset, a.params = gpu.input(params);
+    a.rows = rows, a.vocab = c.vocab, a.logits_stride = stride;
+    a.token = gpu.output<std::int32_t>(rows), a.logprob = gpu.output<float>(rows);
+    a.flags = gpu.output<std::uint32_t>(rows);
+    INFO("vocab " << c.vocab << ", pad " << c.pad << ", offset " << c.offset);
+    REQUIRE(differ(run(gpu, a, false, nullptr), expected) == "");
+    if constexpr (!std::is_same_v<T, fp16>) {
+      for (const sample_schedule& s : {sample_schedule{1, 3, 3, true, true}, sample_schedule{2, 3, 1, true, true},
+                                       sample_schedule{3, 10, 7, false, true}, sample_schedule{1, 5, 1000, true, true},
+                                       sample_schedule{8, 3, 2, true, true}, sample_schedule{2, 0, 5, true, true}}) {
+        INFO(to_string(s));
+        REQUIRE(differ(run(gpu, a, false, &s), expected) == "");
+        compared += rows;
+      }
+    }
+    gpu.clear();
+  }
+  CHECK((std::is_same_v<T, fp16> || test::small_run() || compared > 10000));
+  CHECK((std::is_same_v<T, fp16> || changed > 20));  // tokens that a cut among equal large values decides
 }
 
 TEST_CASE("sample: a token, a log-probability and a flag that differ are seen", "[gpu][sample]") {

@@ -163,13 +163,71 @@ TEST_CASE("value_bins: bins are in the order of values, and lie between their ed
   }
 }
 
-// Sums are off by what a kernel's may be.
-TEST_CASE("border_bounds: what is surely kept is kept, and what is surely dropped is not", "[schedule][sample]") {
+namespace {
+
+// Of a row, its values in order: all tokens, and those that bounds over bins keep or drop for sure. p: of top-p, if k is
+// 0. Sums are off by what a kernel's may be. The first bins' tokens are ahead of all others, and nothing is asked of them.
+struct settled {
+  std::int64_t all = 0, sure = 0;
+};
+settled settle(const std::vector<float>& x, const bi::device::value_bins& bins, float p, int k, test::generator& g) {
   using draft = bi::contract::sample_draft;
   using bi::device::border_bounds;
   constexpr int count = bi::device::value_bin_count, first_bins = 4, last_bins = 64;
+  const float max = x[0];
+  std::vector<int> in_bin(count);
+  std::uint64_t total = 0;
+  float ahead = 0.0f;
+  double sum = 0, last = 0;
+  const auto off = [&](double here) {
+    return static_cast<float>(here * (1 + static_cast<double>(g.below(3) - 1) * 0x1p-20));
+  };
+  for (const float v : x) {
+    const std::uint64_t w = draft::top_p_weight(v, max);
+    const int bin = bins.bin(v);
+    total += w;
+    ++in_bin[static_cast<std::size_t>(bin)];
+    if (k == 0 && bin < first_bins) {
+      in_bin[static_cast<std::size_t>(bin)] = 0;
+      ahead = bi::add_rn(ahead, bi::mul_rn(bi::float_from_int64(static_cast<std::int64_t>(w)), 0x1p-44f));
+    }
+  }
+  const auto weight = [&](int b) { return k != 0 ? 1.0f : bins.weight(bi::float_from_int(b)); };
+  const auto n_of = [&](int b) { return bi::float_from_int(in_bin[static_cast<std::size_t>(b)]); };
+  for (int b = 0; b < count; ++b) {
+    sum += static_cast<double>(n_of(b)) * weight(b);
+    if (b >= count - last_bins) last += static_cast<double>(n_of(b)) * weight(b);
+  }
+  const border_bounds bounds =
+      k != 0 ? border_bounds::top_k(k)
+             : border_bounds::top_p(p, bins, max, static_cast<int>(x.size()), ahead, off(sum), off(last));
+  const std::uint64_t target = draft::top_p_target(p, total);
+  std::uint64_t before = 0;  // of the order
+  double sums = 0;           // of the bins before this one
+  std::size_t at = 0;
+  settled result;
+  for (int b = 0; b < count; ++b) {
+    if (at == x.size() || bins.bin(x[at]) != b) continue;
+    const float n = n_of(b), to = k != 0 ? static_cast<float>(sums) : off(sums);
+    const bool kept = bounds.keeps(bi::fma_rn(bi::sub_rn(n, 1.0f), weight(b), to)), dropped = bounds.drops(to);
+    for (; at < x.size() && bins.bin(x[at]) == b; ++at) {
+      const bool in = k != 0 ? at < static_cast<std::size_t>(k) : before < target;
+      before += draft::top_p_weight(x[at], max);
+      if (k == 0 && b < first_bins) continue;
+      if ((kept && !in) || (dropped && in)) FAIL("p " << p << ", k " << k << ", bin " << b << ", token " << at);
+      ++result.all;
+      result.sure += kept || dropped ? 1 : 0;
+    }
+    sums += static_cast<double>(n) * weight(b);
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("border_bounds: what is surely kept is kept, and what is surely dropped is not", "[schedule][sample]") {
   test::generator g(14);
-  std::int64_t sure = 0, all = 0;
+  settled sum;
   for (int round = 0; round < 60; ++round) {
     const int vocab = round % 3 == 0 ? 40 : round % 3 == 1 ? 3000 : 30000;
     std::vector<float> x;
@@ -180,59 +238,48 @@ TEST_CASE("border_bounds: what is surely kept is kept, and what is surely droppe
       x.push_back(v);
     }
     std::sort(x.begin(), x.end(), [](float a, float b) { return bi::less(b, a); });
-    const float max = x[0];
     const bi::device::value_bins bins = {round % 2 == 0 ? 8.0f : 5.0f, round % 2 == 0 ? 20.0f : 11.0f};
     for (const float p : {0.9f, 0.5f, 0.999f, 0.999999f, 1e-9f, 0.0f, -1.0f}) {
       for (const int k : {0, 1, 7, vocab / 2, vocab - 1}) {
         if (k != 0 && p != 0.9f) continue;
-        std::vector<int> in_bin(count);
-        std::uint64_t total = 0;
-        float ahead = 0.0f;
-        double sum = 0, last = 0;
-        const auto off = [&](double x) {
-          return static_cast<float>(x * (1 + static_cast<double>(g.below(3) - 1) * 0x1p-20));
-        };
-        for (const float v : x) {
-          const std::uint64_t w = draft::top_p_weight(v, max);
-          const int bin = bins.bin(v);
-          total += w;
-          ++in_bin[static_cast<std::size_t>(bin)];
-          if (k == 0 && bin < first_bins) {
-            in_bin[static_cast<std::size_t>(bin)] = 0;
-            ahead = bi::add_rn(ahead, bi::mul_rn(bi::float_from_int64(static_cast<std::int64_t>(w)), 0x1p-44f));
-          }
-        }
-        const auto weight = [&](int b) { return k != 0 ? 1.0f : bins.weight(bi::float_from_int(b)); };
-        const auto n_of = [&](int b) { return bi::float_from_int(in_bin[static_cast<std::size_t>(b)]); };
-        for (int b = 0; b < count; ++b) {
-          sum += static_cast<double>(n_of(b)) * weight(b);
-          if (b >= count - last_bins) last += static_cast<double>(n_of(b)) * weight(b);
-        }
-        const border_bounds bounds =
-            k != 0 ? border_bounds::top_k(k) : border_bounds::top_p(p, bins, max, vocab, ahead, off(sum), off(last));
-        const std::uint64_t target = draft::top_p_target(p, total);
-        std::uint64_t before = 0;  // of the order
-        double sums = 0;           // of the bins before this one
-        std::size_t at = 0;
-        for (int b = 0; b < count; ++b) {
-          const float n = n_of(b);
-          const float to = k != 0 ? static_cast<float>(sums) : off(sums);
-          const bool kept = bounds.keeps(bi::fma_rn(bi::sub_rn(n, 1.0f), weight(b), to)), dropped = bounds.drops(to);
-          INFO("round " << round << ", p " << p << ", k " << k << ", bin " << b);
-          for (; at < x.size() && bins.bin(x[at]) == b; ++at) {
-            const bool in = k != 0 ? at < static_cast<std::size_t>(k) : before < target;
-            before += draft::top_p_weight(x[at], max);
-            if (k == 0 && b < first_bins) continue;
-            if (kept) REQUIRE(in);
-            if (dropped) REQUIRE(!in);
-            ++all;
-            sure += kept || dropped ? 1 : 0;
-          }
-          sums += static_cast<double>(n) * weight(b);
-        }
+        INFO("round " << round);
+        const settled here = settle(x, bins, p, k, g);
+        sum.all += here.all, sum.sure += here.sure;
       }
     }
   }
-  CHECK(all > 1000000);
-  CHECK(static_cast<double>(sure) > 0.97 * static_cast<double>(all));
+  CHECK(sum.all > 1000000);
+  CHECK(static_cast<double>(sum.sure) > 0.97 * static_cast<double>(sum.all));
+}
+
+// Of values so large that bins are wider than what decides, nothing is sure but what top-k counts. A value far above the
+// others is not the largest only: several are equal to it, and a small p cuts among them.
+TEST_CASE("border_bounds: of large values nothing wrong is sure", "[schedule][sample]") {
+  test::generator g(15);
+  std::int64_t small = 0, large = 0;
+  for (int exponent = -20; exponent <= 126; exponent += exponent > 10 && exponent < 40 ? 1 : 4) {
+    const float factor = bi::float_of(static_cast<std::uint32_t>(127 + exponent) << 23);
+    for (const float shift : {0.0f, 3.0f, -2.0f}) {
+      std::vector<float> x;
+      for (int i = 0; i < 600; ++i) {
+        const float z = bi::float_from_int(static_cast<int>(8.0f * g.normal_24())) * 0.125f + shift;
+        x.push_back(bi::mul_rn(bi::mul_rn(z, 0.2f), factor));
+      }
+      std::sort(x.begin(), x.end(), [](float a, float b) { return bi::less(b, a); });
+      x.insert(x.begin(), 2, x[0]);  // three at least
+      // As a kernel chooses them.
+      bi::device::value_bins bins = {};
+      const float range = bi::min_nan(bi::sub_rn(x.front(), x.back()), 64.0f);
+      bins.range = bi::max_num(bi::mul_rn(1.25f, range), bi::max_num(bi::mul_rn(bi::abs(x.front()), 0x1p-10f), 1e-30f));
+      bins.top = bi::fma_rn(0.2f, bins.range, x.front());
+      for (const float p : {0.9f, 0.5f, 0.3f, 1e-12f, 0.0f, -bi::inf_f32()}) {
+        INFO("exponent " << exponent << ", shift " << shift);
+        const settled here = settle(x, bins, p, 0, g);
+        (exponent < 8 ? small : large) += here.sure;
+      }
+      settle(x, bins, 1.0f, 7, g);
+    }
+  }
+  CHECK(small > 50000);
+  CHECK(large > 5000);
 }

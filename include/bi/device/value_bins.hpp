@@ -48,8 +48,8 @@ struct border_bounds {
   float all, low;  // the sum of all bins, and one that leaves out those of which nothing is known from below
   float gap;       // that differences of sums may be off
 
-  // Weighs each token by itself as well as it is known: relative errors of sums stay below 2^-18.
-  static constexpr float margin = 0x1p-18f;
+  // Weighs each token by itself as well as it is known: relative errors of sums stay below 2^-17.
+  static constexpr float margin = 0x1p-17f;
 
   BI_HD static border_bounds top_k(int k) {
     border_bounds b = {};
@@ -61,10 +61,11 @@ struct border_bounds {
                                    float last) {
     border_bounds b = {};
     b.p = top_p, b.rest = sub_rn(1.0f, top_p);
-    const float unit = bi::exp(sub_rn(bins.top, max));
+    // 1 - off <= exp(-off), below 1. Of values so large that bins say nothing of weights all is NaN, which proves nothing.
     const float off = add_rn(0x1p-15f, add_rn(bins.slack(), bins.slack()));
-    b.up = mul_rn(unit, add_rn(1.0f, off));
-    b.down = mul_rn(mul_rn(unit, bi::exp(neg(bins.step()))), max_num(sub_rn(1.0f, off), 0.0f));
+    const float unit = less(off, 0.5f) ? bi::exp(sub_rn(bins.top, max)) : nan_f32();
+    b.up = div_rn(unit, sub_rn(1.0f, off));
+    b.down = mul_rn(mul_rn(unit, bi::exp(neg(bins.step()))), sub_rn(1.0f, off));
     b.lost = mul_rn(float_from_int(vocab), 0x1p-44f);
     b.ahead = ahead;
     b.gap = mul_rn(margin, sum);
@@ -82,15 +83,15 @@ struct border_bounds {
     if (greater(k, 0.0f)) return !less(before, k);
     return drops_of(sub_rn(fma_rn(before, down, ahead), lost), from_above(sub_rn(all, before)));
   }
-  // Of sums of weights: those before a token, and of it and those after it.
+  // Of sums of weights: those before a token, and of it and those after it. False where one is NaN.
   BI_HD bool keeps_of(float before, float after) const {
-    return !greater(before, 0.0f) || less(mul_rn(rest, before), mul_rn(mul_rn(p, after), 1.0f - margin));
+    return less_equal(before, 0.0f) || less(mul_rn(rest, before), mul_rn(mul_rn(p, after), 1.0f - margin));
   }
   BI_HD bool drops_of(float before, float after) const {
-    return greater(before, 0.0f) && !less(mul_rn(rest, before), mul_rn(mul_rn(p, after), 1.0f + margin));
+    return greater(before, 0.0f) && less_equal(mul_rn(mul_rn(p, after), 1.0f + margin), mul_rn(rest, before));
   }
   BI_HD float from_below(float sum) const { return max_num(sub_rn(mul_rn(sum, down), lost), 0.0f); }
-  BI_HD float from_above(float sum) const { return max_num(mul_rn(add_rn(sum, gap), up), 0.0f); }
+  BI_HD float from_above(float sum) const { return max_nan(mul_rn(add_rn(sum, gap), up), 0.0f); }
 };
 
 }  // namespace device
