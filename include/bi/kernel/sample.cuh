@@ -122,7 +122,7 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
                          sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange,
                          bool once) {
   const bool one_pass = takes_one_pass(plan), border = needs_border(plan);
-  float low = least_candidate(), largest;
+  float largest;
   if (once) {
     choose_bins<Contract>(part, vocab, plan.inverse, plan.top_k == 0 ? sample_once_bins : 0, m);
     value_counter<true> counter(plan, m);
@@ -149,7 +149,8 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
       }
       counter.take(v, m);
       if (!one_pass) return;
-      if (is_raised(v, ring.pieces())) low = raise_low(m, static_cast<std::uint64_t>(plan.top_k));
+      if (is_raised(v, ring.pieces())) raise_low(m, static_cast<std::uint64_t>(plan.top_k));
+      const float low = m.cut.low;
       if (!less(mul_rn(counter.recent, counter.inverse), low)) list_tokens(v, counter.inverse, low, inf_f32(), m);
     });
     largest = counter.largest();
@@ -175,13 +176,13 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
     // Values that rise overfill the list: now that it is known what belongs there, once more.
     const float inverse = plan.inverse;
     ring.pause();
-    low = m.cut.low;
+    const float low = m.cut.low;
     for_pieces(part, ring, false, false, m, nullptr,
                [&](const slot_view<T>& v, bool) { list_tokens(v, inverse, low, inf_f32(), m); });
   }
   ring.resume();
   if (next == cut_step::second_pass) {
-    const cut_result settled = settle_row<Contract>(plan, m, now, exchange, r, work);
+    const cut_result settled = settle_cuts<Contract>(plan, m, now, exchange, r, work);
     exchange.go_on_at(settled.exchange);
     next = settled.next;
   }

@@ -54,7 +54,7 @@ BI_D __noinline__ void choose_bins(const device::row_part<T> part, int vocab, fl
     m.cut.most = m.cut.least = m.cut.largest = 0;
     m.cut.outliers = m.cut.listed = 0;
     m.cut.first_bins = first_bins;
-    m.once.listed = 0;
+    m.once.listed = 0, m.once.settles = false;
     m.once.from = neg_inf_f32();
     m.cut.low = least_candidate(), m.cut.high = inf_f32();
   }
@@ -123,9 +123,9 @@ BI_D inline device::message pack_counts(const sample_memory& m) {
 
 // ---- a small top-k
 
-// A value that the block has seen at least k times, itself or larger, by its bins so far. All threads; ends with a
-// barrier.
-BI_D inline float raise_low(sample_memory& m, std::uint64_t k) {
+// Sets m.cut.low to a value that the block has seen at least k times, itself or larger, by its bins so far. All threads;
+// ends with a barrier.
+BI_D inline void raise_low(sample_memory& m, std::uint64_t k) {
   constexpr int each = counts_each * sample_fine;
   const int first = static_cast<int>(threadIdx.x) * each;
   __syncthreads();
@@ -145,7 +145,6 @@ BI_D inline float raise_low(sample_memory& m, std::uint64_t k) {
     if (bin < device::value_bin_count - 1) m.cut.low = sub_rn(bins.edge(float_from_int(bin + 1)), bin_slack(bins));
   }
   __syncthreads();
-  return m.cut.low;
 }
 
 // Of the list, what is not below m.cut.low; false, and an empty list, if there was no room for all. All threads; ends

@@ -185,7 +185,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
     return {cut_step::slow_way, 0, exchange.state()};
   }
   if (!all_kept || listed) work |= list_border;
-  if (!listed) work |= draw_tokens;
+  if (!listed && !m.once.settles) work |= draw_tokens;
   if (!listed && rule.k != 0 && !all_kept) work |= count_sure;
   if (rule.k == 0) work |= add_weights;
   if (thread == 0) set_second_pass(m, cuts, low, high, all_kept ? neg_inf_f32() : high);
@@ -257,7 +257,7 @@ BI_D __noinline__ cut_result settle_row(const sample_plan& plan, sample_memory& 
   }
   __syncthreads();
 #pragma unroll 1
-  for (int i = thread; i < 2 * pairs; i += sample_threads) {
+  for (int i = thread; !m.once.settles && i < 2 * pairs; i += sample_threads) {
     const std::uint64_t rank_here = list[i];
     if (rank_here == 0) continue;
     draw_token<Contract>(plan.words, &m.cut.cuts, now, short_rank_id(rank_here), float_of_key(rank_value(rank_here)));

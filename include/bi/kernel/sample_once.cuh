@@ -7,6 +7,7 @@
 #include "bi/config.hpp"
 #include "bi/kernel/sample_bins.cuh"
 #include "bi/kernel/sample_border.cuh"
+#include "bi/kernel/sample_cut.cuh"
 #include "bi/kernel/sample_row.cuh"
 
 // One pass for top-p, and for a top-k that is not small. While values are counted, tokens are listed that score at
@@ -14,7 +15,8 @@
 // which tokens are surely kept and which surely aren't. If the best of the list that is surely kept scores no less than
 // any token that others were measured by, and more than those of which nothing is known, it is the row's token, and no
 // weight has to be added up. That fails where the best token lies within a bin or two of the border, some times in
-// 10,000 for smooth logits. Then the row is read again, as are all rows without this.
+// 10,000 for smooth logits. Then the row is read again, as are all rows without this, but for the weights only, if the
+// list has all that may win.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -120,48 +122,53 @@ BI_D inline device::message* counts_of_group(sample_memory& m) { return reinterp
 static_assert(sizeof(device::weight_bins<sample_bins>) >= device::most_in_cluster * 16 * sizeof(device::message),
               "fits");
 
-// Of the group with the border, by warp 0: the last bin whose tokens are kept, and the first whose tokens aren't.
+// Of the group with the border: the first bin whose tokens are not surely kept, and the first whose tokens are surely
+// dropped. All threads; ends with a barrier.
 BI_D inline void settle_group(sample_memory& m, const device::border_bounds& bounds, const device::value_bins& bins,
                               int group, int groups, int blocks) {
   const int width = device::value_bin_count / groups, each = width / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int first = group * width, messages = group_messages(groups);
+  const int thread = static_cast<int>(threadIdx.x), first = group * width, messages = group_messages(groups);
   const bool of_counts = greater(bounds.k, 0.0f);
-  const auto count = [&](int i, bool& full) {
+  float* const counts = m.once.group;  // what was there has been sent
+  static_assert(device::value_bin_count / (sample_groups / 2) <= sample_groups, "fits");
+  bool full = false;
+  if (thread < width) {
     std::uint32_t sum = 0;
-#pragma unroll 1
+#pragma unroll 4
     for (int b = 0; b < blocks; ++b) {
-      const std::uint32_t c =
-          reinterpret_cast<const std::uint16_t*>(counts_of_group(m) + b * messages)[lane * each + i];
+      const std::uint32_t c = reinterpret_cast<const std::uint16_t*>(counts_of_group(m) + b * messages)[thread];
       full = full || c == most_counted;
       sum += c;
     }
     // The first bins of a row of top-p are ahead of all others.
-    return !of_counts && first + lane * each + i < sample_once_bins * sample_fine ? 0u : sum;
-  };
-  const auto weight = [&](int i) { return of_counts ? 1.0f : bins.weight(float_from_int(first + lane * each + i)); };
-  bool full = false;
-  float mine = 0.0f;
-  for (int i = 0; i < each; ++i) mine = fma_rn(float_from_uint(count(i, full)), weight(i), mine);
-  float through = mine;
+    counts[thread] = !of_counts && first + thread < sample_once_bins * sample_fine ? 0.0f : float_from_uint(sum);
+  }
+  full = __syncthreads_or(full ? 1 : 0) != 0;
+  if (thread < 32) {
+    const auto weight = [&](int i) { return of_counts ? 1.0f : bins.weight(float_from_int(first + lane * each + i)); };
+    float mine = 0.0f;
+    for (int i = 0; i < each; ++i) mine = fma_rn(counts[lane * each + i], weight(i), mine);
+    float through = mine;
 #pragma unroll
-  for (int d = 1; d < 32; d *= 2) {
-    const float other = __shfl_up_sync(device::full_warp, through, d);
-    if (lane >= d) through = add_rn(through, other);
+    for (int d = 1; d < 32; d *= 2) {
+      const float other = __shfl_up_sync(device::full_warp, through, d);
+      if (lane >= d) through = add_rn(through, other);
+    }
+    const float in_warp = __shfl_up_sync(device::full_warp, through, 1);
+    float before = add_rn(m.once.before, lane == 0 ? 0.0f : in_warp);
+    int keep = first + width, drop = first + width;
+    for (int i = 0; i < each; ++i) {
+      const int bin = first + lane * each + i;
+      const float n = counts[lane * each + i], w = weight(i);
+      if (greater(n, 0.0f) && bin < keep && !bounds.keeps(fma_rn(sub_rn(n, 1.0f), w, before))) keep = bin;
+      if (bin < drop && bounds.drops(before)) drop = bin;
+      before = fma_rn(n, w, before);
+    }
+    keep = __reduce_min_sync(device::full_warp, keep), drop = __reduce_min_sync(device::full_warp, drop);
+    if (full) keep = first, drop = first + width;
+    if (lane == 0) m.once.keep = keep, m.once.drop = drop;
   }
-  const float in_warp = __shfl_up_sync(device::full_warp, through, 1);
-  float before = add_rn(m.once.before, lane == 0 ? 0.0f : in_warp);
-  int keep = first + width, drop = first + width;
-  for (int i = 0; i < each; ++i) {
-    const int bin = first + lane * each + i;
-    const std::uint32_t n = count(i, full);
-    const float w = weight(i);
-    if (n != 0 && bin < keep && !bounds.keeps(fma_rn(float_from_uint(n - 1), w, before))) keep = bin;
-    if (bin < drop && bounds.drops(before)) drop = bin;
-    before = fma_rn(float_from_uint(n), w, before);
-  }
-  keep = __reduce_min_sync(device::full_warp, keep), drop = __reduce_min_sync(device::full_warp, drop);
-  if (__any_sync(device::full_warp, full)) keep = first, drop = first + width;
-  if (lane == 0) m.once.keep = keep, m.once.drop = drop;
+  __syncthreads();
 }
 
 // After the pass: the row's token in m.now of the first block, if it is certain; otherwise all is ready for
@@ -276,8 +283,7 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
       }
       exchange.wait();
       __syncthreads();
-      if (thread < 32) settle_group(m, bounds, bins, first, groups, blocks);
-      __syncthreads();
+      settle_group(m, bounds, bins, first, groups, blocks);
       keep = once.keep, drop = once.drop;
     }
   }
@@ -313,24 +319,55 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
   }
   sure = device::block_reduce(sure, m.reduce, device::integer_max{});
   unsure = device::block_reduce(unsure, m.reduce, device::integer_max{});
+  bool listed = false;
+  std::uint64_t bar = 0;
   if (possible) {
     all = exchange.tell(sure, unsure, now.bar, 0);
-    std::uint64_t bar = 0;
 #pragma unroll 1
     for (int b = 0; b < blocks; ++b) {
       sure = all[2 * b].a > sure ? all[2 * b].a : sure;
       unsure = all[2 * b].b > unsure ? all[2 * b].b : unsure;
       bar = all[2 * b + 1].a > bar ? all[2 * b + 1].a : bar;
     }
-    possible = sure > unsure && contract::rank_key(sure) >= bar;
+    listed = contract::rank_key(sure > unsure ? sure : unsure) >= bar;
+    possible = sure > unsure && listed;
   }
   if (possible) {
     if (thread == 0 && rank == 0) now.best = sure;
     return {true, most, exchange.state()};
   }
-  if (thread == 0) now.clear_draw();
+  if (thread == 0) now.clear_draw(), once.settles = listed, once.bar = static_cast<std::uint32_t>(bar);
   __syncthreads();
   return {false, most, exchange.state()};
+}
+
+// After the second pass: settles the border and, if what is kept was all that the list of the first pass lacked, takes
+// the best of it. All threads of the cluster.
+template <class Contract>
+BI_D __noinline__ cut_result settle_cuts(const sample_plan& plan, sample_memory& m, sample_found& now,
+                                         device::cluster_exchange exchange, const second_result r, unsigned work) {
+  const cut_result border = settle_row<Contract>(plan, m, now, exchange, r, work);
+  if (!m.once.settles || border.next != cut_step::done) return border;
+  exchange.go_on_at(border.exchange);
+  const int thread = static_cast<int>(threadIdx.x);
+  const once_state& once = m.once;
+  sample_cuts cuts = m.cut.cuts;
+  const device::message* all =
+      exchange.tell(bits_of(cuts.value) | static_cast<std::uint64_t>(static_cast<std::uint32_t>(cuts.id)) << 32, 0);
+  cuts.value = float_of(static_cast<std::uint32_t>(all[0].a)), cuts.id = static_cast<std::int32_t>(all[0].a >> 32);
+  std::uint64_t best = 0;
+#pragma unroll 1
+  for (int i = thread; i < static_cast<int>(once.listed); i += sample_threads) {
+    const std::uint64_t r = once.rank[i];
+    if (r > best && cuts.keeps<Contract>(once.x[i], contract::rank_id(r))) best = r;
+  }
+  best = device::block_reduce(best, m.reduce, device::integer_max{});
+  all = exchange.tell(best, 0);
+#pragma unroll 1
+  for (int b = 0; b < exchange.blocks(); ++b) best = all[2 * b].a > best ? all[2 * b].a : best;
+  if (contract::rank_key(best) < once.bar) return {cut_step::slow_way, 0, exchange.state()};
+  if (thread == 0 && exchange.rank() == 0) now.best = best;
+  return {cut_step::done, 0, exchange.state()};
 }
 
 }  // namespace kernel

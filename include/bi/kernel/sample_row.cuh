@@ -142,6 +142,8 @@ struct once_state {
   float from;  // values from this on are probably kept
   float before;
   std::uint32_t listed;
+  bool settles;  // the list has the row's token, but it is not known yet which
+  std::uint32_t bar;
   int keep, drop;  // groups, then bins
 };
 
