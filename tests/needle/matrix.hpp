@@ -121,7 +121,8 @@ class matrix {
 
   // Batches of every size among every kind of neighbours, until there are options.rows.
   void run(result& r) {
-    const auto sizes = batch_sizes(table_, most_rows_, options_.small);
+    const auto sizes = options_.brief ? std::vector<std::int64_t>{std::min<std::int64_t>(17, most_rows_)}
+                                      : batch_sizes(table_, most_rows_, options_.small);
     for (int round = 0; r.failure.empty() && (round == 0 || r.rows < options_.rows); ++round) {
       for (std::size_t i = 0; i < sizes.size(); ++i) {
         if (round > 0 && r.rows >= options_.rows) break;
@@ -129,6 +130,7 @@ class matrix {
             options_.far ? far_layout : static_cast<int>((i + static_cast<std::size_t>(round)) % layouts);
         for (int kind = 0; kind < neighbour_kinds; ++kind) {
           if (options_.small && kind % 4 != 0) continue;  // mixed needles and NaN
+          if (options_.brief && kind != 0) continue;
           const launch l{sizes[i], static_cast<neighbours>(kind), round, layout,
                          kind >= neighbour_kinds / 2 && m_.has_graphs() && !table_.arrange};
           check(l, r);
@@ -143,10 +145,16 @@ class matrix {
   void run_forced(result& r) {
     for (const std::int64_t rows : forced_sizes(table_, most_rows_, options_.small)) {
       for (const neighbours kind : {neighbours::mixed, neighbours::nan}) {
+        if (options_.brief && kind != neighbours::mixed) continue;
         launch l{rows, kind, 0, 0, false};
         start(l, rows_of(l));
         schedules_ = table_.schedules(call_);
-        for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) check(l, r);
+        for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) {
+          const std::string name = case_.operation + "/" + schedule_of(l);
+          if (options_.tried == nullptr || options_.tried->count(name) == 0) check(l, r);
+          // One that was refused may fit the next case.
+          if (options_.tried != nullptr && r.schedules.count(schedule_of(l)) != 0) options_.tried->insert(name);
+        }
         settle(r);
         if (!r.failure.empty()) return;
       }

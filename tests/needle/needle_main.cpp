@@ -3,18 +3,20 @@
 
 // The needle matrix on the GPU. Writes a line of JSON for each case to FILE, or to the standard output.
 //
-//   needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--seed S] [--part I/N] [--json FILE] [OPERATION...]
+//   needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--brief] [--seed S] [--part I/N] [--json FILE]
+//          [OPERATION...]
 //   needle --list
 //
 // N rows at least of each operation, in batches of M at most. --far: rows, and pages of a cache, more than 2^31 elements
-// apart. --forced: under every schedule. --small: a few, for tools under which kernels are slow. Of --part I/N: every N-th
-// case, from the I-th on. Ends with 77 where there is no GPU.
+// apart. --forced: under every schedule. --small: a few, for tools under which kernels are slow; --brief: fewer still. Of
+// --part I/N: every N-th case, from the I-th on. Ends with 77 where there is no GPU.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <map>
+#include <set>
 #include <string>
 
 #include "needle/gpu_machine.hpp"
@@ -46,6 +48,8 @@ bool parse(int argc, char** argv, command& c) {
       c.o.forced = true;
     } else if (a == "--small") {
       c.o.small = true, c.o.most_rows = 130, c.rows = 1;
+    } else if (a == "--brief") {
+      c.o.small = c.o.brief = true, c.o.most_rows = 130, c.rows = 1;
     } else if (a.rfind("--", 0) != 0) {
       c.operations.push_back(a);
     } else if (++i == argc) {
@@ -102,8 +106,8 @@ int main(int argc, char** argv) {
     if (!parse(argc, argv, c)) {
       std::fprintf(
           stderr,
-          "usage: needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--seed S] [--part I/N] [--json FILE] "
-          "[OPERATION...]\n");
+          "usage: needle [--rows N] [--most-rows M] [--far] [--forced] [--small] [--brief] [--seed S] [--part I/N] "
+          "[--json FILE] [OPERATION...]\n");
       return 2;
     }
     case_list cases = all_cases();
@@ -120,6 +124,8 @@ int main(int argc, char** argv) {
     }
     int failures = 0;
     std::int64_t turn = 0;
+    std::set<std::string> tried;
+    if (c.o.brief) c.o.tried = &tried;
     for (const needle_case& x : cases) {
       const bool chosen = c.operations.empty() ||
                           std::find(c.operations.begin(), c.operations.end(), x.operation) != c.operations.end();

@@ -25,6 +25,9 @@ struct options {
   bool forced = false;                                     // under every schedule instead
   // A few of everything, for tools under which kernels are slow; inputs end where their memory does.
   bool small = false;
+  // Small, and of each case one batch; of schedules, those that no case of the operation before it had, whatever its types.
+  bool brief = false;
+  std::set<std::string>* tried = nullptr;
 };
 
 struct result {

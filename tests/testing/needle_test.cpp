@@ -216,7 +216,8 @@ TEST_CASE("needle: under every schedule") {
   }
   CHECK(operations.size() > 30);
   // A schedule with other bits, one with other bits in a batch of three only, and one that the launcher refuses.
-  const auto forced = [](std::size_t wrong, std::int64_t rows, bi::error refused) {
+  std::set<std::string>* tried = nullptr;
+  const auto forced = [&](std::size_t wrong, std::int64_t rows, bi::error refused) {
     class bad_machine : public host_machine {
      public:
       bad_machine(std::size_t which, std::int64_t rows, bi::error error) : which_(which), rows_(rows), error_(error) {}
@@ -242,6 +243,7 @@ TEST_CASE("needle: under every schedule") {
     bad_machine host(wrong, rows, refused);
     options o = few(3);
     o.forced = true;
+    o.brief = o.small = tried != nullptr, o.tried = tried;
     return check_case(host, c, o);
   };
   const result good = forced(9, 1, bi::error::none);
@@ -254,4 +256,20 @@ TEST_CASE("needle: under every schedule") {
   CHECK(refused.refused == 4);
   CHECK(refused.launches == 8);
   CHECK_THROWS(forced(9, 1, bi::error::cuda));
+  // In brief, each but once, over all cases, and again if it was refused.
+  std::set<std::string> so_far;
+  tried = &so_far;
+  CHECK(forced(9, 1, bi::error::not_supported).schedules == std::map<std::string, std::int64_t>{{"a{blocks=any}", 1}});
+  CHECK(forced(0, 1, bi::error::none).schedules == std::map<std::string, std::int64_t>{{"b{}", 1}});
+  CHECK(forced(0, 1, bi::error::none).launches == 0);
+}
+
+TEST_CASE("needle: in brief") {
+  host_machine host;
+  options o = few(130);
+  o.small = o.brief = true;
+  const result r = check_case(host, sums([](const call&) {}), o);
+  CHECK(r.failure == "");
+  CHECK(r.launches == 1);
+  CHECK(r.rows == 17);
 }
