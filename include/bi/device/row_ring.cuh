@@ -55,7 +55,7 @@ class row_ring {
       source_ = {};
       for (int s = 0; s < slots_; ++s) {
         mbarrier_init(&memory_.full[s], 1);
-        mbarrier_init(&memory_.empty[s], static_cast<int>(blockDim.x) / 32);
+        mbarrier_init(&memory_.empty[s], static_cast<int>(blockDim.x) / 32 * arrivals_of_a_warp);
       }
       mbarrier_init_fence();
     }
@@ -128,7 +128,8 @@ class row_ring {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     if (!keep) {
       __syncwarp();
-      if (threadIdx.x % 32 == 0) mbarrier_arrive(shared_address(&memory_.empty[place_.slot]));
+      if (arrives_for_warp(static_cast<int>(threadIdx.x % 32)))
+        mbarrier_arrive(shared_address(&memory_.empty[place_.slot]));
       if (threadIdx.x == 0) {
         --source_.filled;
         fill(1);  // not the slot just left, for which other warps would have to be waited for

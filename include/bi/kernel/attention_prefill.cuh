@@ -52,7 +52,8 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
       if (item().rows.rows == 0) return;
       walk_item();
       __syncwarp();
-      if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(2, q_at_.slot)], 1);
+      if (device::arrives_for_warp(lane_))
+        device::mbarrier_arrive(&memory_.empty[memory_type::barrier(2, q_at_.slot)], 1);
       q_at_.next(2);
     }
   }
@@ -347,13 +348,14 @@ BI_KERNEL __launch_bounds__(attention_prefill_shape<HeadDim>::threads,
   unsigned char* const q = dynamic_shared + (1024 - device::shared_address(dynamic_shared) % 1024) % 1024;
   unsigned char* const ring = q + 2 * shape::q_bytes;
   if (threadIdx.x == 0) {
-    constexpr int row_warps = shape::row_threads / 32, copy_warps = shape::copy_threads / 32;
+    constexpr int each = device::arrivals_of_a_warp;
+    constexpr int row_warps = shape::row_threads / 32 * each, copy_warps = shape::copy_threads / 32 * each;
     for (int i = 0; i < 2; ++i) {
-      device::mbarrier_init(&memory.order_full[i], shape::find_threads / 32);
+      device::mbarrier_init(&memory.order_full[i], shape::find_threads / 32 * each);
       device::mbarrier_init(&memory.order_empty[i], copy_warps);
     }
     for (int i = 0; i < memory.fulls; ++i) {
-      device::mbarrier_init(&memory.full[i], i < memory_type::barrier(2, 0) ? 1 : copy_warps);
+      device::mbarrier_init(&memory.full[i], i < memory_type::barrier(2, 0) ? each : copy_warps);
       device::mbarrier_init(&memory.empty[i], row_warps);
     }
     device::mbarrier_init_fence();

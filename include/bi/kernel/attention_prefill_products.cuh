@@ -95,7 +95,8 @@ class attention_prefill_products {
     if (!has_v) wait_full(1, v_at_);
   }
   BI_D void release_next(int which, place& at) {
-    if (lane_ == 0) device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
+    if (device::arrives_for_warp(lane_))
+      device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
     at.next(shape::stages);
   }
   BI_D std::uint32_t tile_offset(int which, const place& at) const {

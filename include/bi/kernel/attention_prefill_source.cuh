@@ -60,7 +60,7 @@ class attention_prefill_finder {
   }
   BI_D void end_order() {
     __syncwarp();
-    if (thread() % 32 == 0) device::mbarrier_arrive(&memory_.order_full[orders_.place()], 1);
+    if (device::arrives_for_warp(thread() % 32)) device::mbarrier_arrive(&memory_.order_full[orders_.place()], 1);
     orders_.advance();
   }
 
@@ -204,7 +204,7 @@ class attention_prefill_copier {
         ring_at_.next(shape::stages);
       }
       __syncwarp();
-      if (lane_ == 0) device::mbarrier_arrive(&memory_.order_empty[at_.slot], 1);
+      if (device::arrives_for_warp(lane_)) device::mbarrier_arrive(&memory_.order_empty[at_.slot], 1);
       at_.next(2);
     }
   }
@@ -215,7 +215,7 @@ class attention_prefill_copier {
   // A tile. The copy engine is the tensor core's proxy: no fence.
   BI_D void copy_boxes(std::uint32_t to, const order_type& order, int tile, int barrier) {
     const std::uint32_t full = device::shared_address(&memory_.full[barrier]);
-    if (lane_ == 0) device::mbarrier_arrive_expect(full, shape::tile_bytes);
+    if (device::arrives_for_warp(lane_)) device::mbarrier_arrive_expect(full, lane_ == 0 ? shape::tile_bytes : 0);
     __syncwarp();
     const int part = lane_ % parts, token = lane_ / parts * p_.box;  // of the tile; a lane has a box
     if (token < Contract::tile) {
@@ -259,7 +259,7 @@ class attention_prefill_copier {
     device::cp_async_wait<0>();
     device::fence_proxy_async();
     __syncwarp();
-    if (lane_ == 0) device::mbarrier_arrive(&memory_.full[barrier], 1);
+    if (device::arrives_for_warp(lane_)) device::mbarrier_arrive(&memory_.full[barrier], 1);
   }
 
   const attention_prefill_params<T>& p_;

@@ -68,7 +68,7 @@ class attention_shared_rows {
         continue;
       }
       __syncwarp();
-      if (lane_ == 0) device::mbarrier_arrive(q_barrier(memory_.empty));
+      if (device::arrives_for_warp(lane_)) device::mbarrier_arrive(q_barrier(memory_.empty));
       q_at_.next(2);
     }
   }
@@ -343,7 +343,7 @@ class attention_shared_rows {
     if (p_.box == 0) device::fence_proxy_async();
   }
   BI_D void release(int which, const place& at) {
-    if (lane_ == 0 && !is_dry_) {
+    if (device::arrives_for_warp(lane_) && !is_dry_) {
       device::mbarrier_arrive(&memory_.empty[memory_type::barrier(which, at.slot)], 1);
     }
   }

@@ -92,14 +92,14 @@ struct attention_shared_memory {
 
   // By one thread.
   BI_D void init(bool boxes) {
-    constexpr int copy_warps = shape::copy_threads / 32;
+    constexpr int each = device::arrivals_of_a_warp, copy_warps = shape::copy_threads / 32 * each;
     for (int i = 0; i < 2; ++i) {
-      device::mbarrier_init(&order_full[i], shape::find_threads / 32);
+      device::mbarrier_init(&order_full[i], shape::find_threads / 32 * each);
       device::mbarrier_init(&order_empty[i], copy_warps);
     }
     for (int i = 0; i < fulls; ++i) {
-      device::mbarrier_init(&full[i], i >= barrier(2, 0) ? shape::copy_threads : boxes ? 1 : 32);
-      device::mbarrier_init(&empty[i], shape::row_threads / 32);
+      device::mbarrier_init(&full[i], i >= barrier(2, 0) ? shape::copy_threads : boxes ? each : 32);
+      device::mbarrier_init(&empty[i], shape::row_threads / 32 * each);
     }
     device::mbarrier_init_fence();
   }

@@ -85,7 +85,7 @@ class attention_shared_finder {
       order().is_last = is_last;
     }
     __syncwarp();
-    if (thread() % 32 == 0) device::mbarrier_arrive(&memory_.order_full[order_at_.slot], 1);
+    if (device::arrives_for_warp(thread() % 32)) device::mbarrier_arrive(&memory_.order_full[order_at_.slot], 1);
     order_at_.next(2);
   }
 
@@ -287,14 +287,14 @@ class attention_shared_copier {
         ring_at_.next(shape::stages);
       }
       __syncwarp();
-      if (lane_ == 0) device::mbarrier_arrive(&memory_.order_empty[at_.slot], 1);
+      if (device::arrives_for_warp(lane_)) device::mbarrier_arrive(&memory_.order_empty[at_.slot], 1);
     }
   }
 
  private:
   BI_D void copy_boxes(std::uint32_t to, const order_type& order, int tile, int barrier, std::uint64_t once) const {
     const std::uint32_t full = device::shared_address(&memory_.full[barrier]);
-    if (lane_ == 0) device::mbarrier_arrive_expect(full, shape::tile_bytes);
+    if (device::arrives_for_warp(lane_)) device::mbarrier_arrive_expect(full, lane_ == 0 ? shape::tile_bytes : 0);
     __syncwarp();
     const int part = lane_ % parts, token = lane_ / parts * p_.box;  // of the tile; a lane has a box
     if (token < Contract::tile) {

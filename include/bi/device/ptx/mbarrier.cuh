@@ -41,6 +41,14 @@ BI_D inline void mbarrier_arrive(std::uint32_t address) {
 BI_D inline void mbarrier_arrive_copied(mbarrier* b) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" : : "r"(shared_address(b)) : "memory");
 }
+// A warp arrives once, by one lane, when all have met (__syncwarp). compute-sanitizer knows of an arrival only what the arriving
+// thread did before it. So that it can follow, all lanes arrive in builds with BI_EVERY_LANE_ARRIVES.
+#ifdef BI_EVERY_LANE_ARRIVES
+inline constexpr int arrivals_of_a_warp = 32;
+#else
+inline constexpr int arrivals_of_a_warp = 1;
+#endif
+BI_D inline bool arrives_for_warp(int lane) { return arrivals_of_a_warp > 1 || lane == 0; }
 // The address of one's own shared variable in another block of the cluster.
 BI_D inline std::uint32_t cluster_address(const void* p, int rank) {
   std::uint32_t address;
