@@ -1,0 +1,224 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <ucontext.h>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+// Warps on the CPU: device code itself, compiled for the host, runs with 32 lanes a warp, each with a stack of its own, which
+// take turns where lanes or a thread block's threads meet. Whose turn it is a test decides, so warps may run at any speeds.
+// A test includes this first.
+
+#define threadIdx stub_threadIdx
+#define blockIdx stub_blockIdx
+#define gridDim stub_gridDim
+#include "runtime/stub/cuda_runtime_api.h"
+#undef threadIdx
+#undef blockIdx
+#undef gridDim
+// One block runs at a time, whose threads have it together.
+#undef __shared__
+#define __shared__ static
+#define threadIdx lanes::where.thread
+#define blockIdx lanes::where.block
+#define gridDim lanes::where.grid
+
+namespace lanes {
+
+struct place {
+  uint3 thread, block, grid;
+};
+inline place where;  // of the lane that runs
+
+// Where all threads of a thread block meet.
+struct block_barrier {
+  int threads, met = 0;
+  unsigned phase = 0;
+};
+
+class warp {
+ public:
+  // Lanes run body(lane). barrier: the thread block's, if they meet there.
+  warp(unsigned block, unsigned first_thread, std::function<void(int)> body, block_barrier* barrier = nullptr)
+      : block_(block),
+        first_thread_(first_thread),
+        body_(std::move(body)),
+        barrier_(barrier),
+        stacks_(32 * stack_bytes) {
+    for (int i = 0; i < 32; ++i) {
+      ucontext_t& c = lanes_[static_cast<std::size_t>(i)];
+      getcontext(&c);
+      c.uc_stack.ss_sp = stacks_.data() + static_cast<std::size_t>(i) * stack_bytes;
+      c.uc_stack.ss_size = stack_bytes;
+      c.uc_link = nullptr;
+      makecontext(&c, &warp::begin, 0);
+    }
+  }
+  warp(const warp&) = delete;
+  warp& operator=(const warp&) = delete;
+
+  // A turn of each lane; false once all have ended.
+  bool run() {
+    bool left = false;
+    for (int i = 0; i < 32; ++i) {
+      if (ended_[static_cast<std::size_t>(i)]) continue;
+      now_ = this, lane_ = i;
+      where.block.x = block_;
+      where.thread.x = first_thread_ + static_cast<unsigned>(i);
+      swapcontext(&scheduler_, &lanes_[static_cast<std::size_t>(i)]);
+      left = left || !ended_[static_cast<std::size_t>(i)];
+    }
+    return left;
+  }
+
+  // ---- for the lane that runs
+  static warp& now() { return *now_; }
+  static int lane() { return lane_; }
+  // Ends its turn.
+  static void pass() {
+    warp* const self = now_;
+    const int lane = lane_;
+    swapcontext(&self->lanes_[static_cast<std::size_t>(lane)], &scheduler_);
+  }
+  // All lanes meet; each leaves a value and finds those of all.
+  static const std::array<std::uint64_t, 32>& meet(std::uint64_t value) {
+    warp& w = *now_;
+    const unsigned phase = w.phase_;
+    std::array<std::uint64_t, 32>& values = w.values_[phase % 2];
+    values[static_cast<std::size_t>(lane_)] = value;
+    if (++w.met_ == 32) {
+      w.met_ = 0;
+      ++w.phase_;
+    } else {
+      while (w.phase_ == phase) pass();
+    }
+    return values;
+  }
+
+  static void meet_block() {
+    block_barrier& b = *now_->barrier_;
+    const unsigned phase = b.phase;
+    if (++b.met == b.threads) {
+      b.met = 0;
+      ++b.phase;
+      return;
+    }
+    while (b.phase == phase) pass();
+  }
+
+ private:
+  static constexpr std::size_t stack_bytes = 64 * 1024;
+
+  static void begin() {
+    now_->body_(lane_);
+    now_->ended_[static_cast<std::size_t>(lane_)] = true;
+    for (;;) pass();
+  }
+
+  inline static warp* now_ = nullptr;
+  inline static int lane_ = 0;
+  inline static ucontext_t scheduler_;
+
+  const unsigned block_, first_thread_;
+  const std::function<void(int)> body_;
+  block_barrier* const barrier_;
+  std::vector<char> stacks_;
+  std::array<ucontext_t, 32> lanes_;
+  std::array<bool, 32> ended_ = {};
+  std::array<std::uint64_t, 32> values_[2];
+  int met_ = 0;
+  unsigned phase_ = 0;
+};
+
+template <class T>
+std::uint64_t to_bits(T x) {
+  std::uint64_t bits = 0;
+  static_assert(sizeof x <= sizeof bits);
+  std::memcpy(&bits, &x, sizeof x);
+  return bits;
+}
+template <class T>
+T from_bits(std::uint64_t bits) {
+  T x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+template <class T>
+T value_of(T x, int lane) {
+  return from_bits<T>(warp::meet(to_bits(x))[static_cast<std::size_t>(lane & 31)]);
+}
+
+// The threads of one thread block run body(thread), warps in turns that `turn(warps)` deals out, until all have ended.
+template <class Turn>
+void run_block(int threads, const std::function<void(int)>& body, const Turn& turn, unsigned block = 0) {
+  block_barrier barrier = {threads};
+  std::vector<std::unique_ptr<warp>> warps;
+  for (int first = 0; first < threads; first += 32) {
+    warps.push_back(std::make_unique<warp>(
+        block, static_cast<unsigned>(first), [&body, first](int lane) { body(first + lane); }, &barrier));
+  }
+  std::vector<bool> ended(warps.size());
+  for (std::size_t left = warps.size(); left > 0;) {
+    const std::size_t i = turn(warps.size());
+    if (ended[i] || warps[i]->run()) continue;
+    ended[i] = true;
+    --left;
+  }
+}
+
+// A kernel, block after block.
+template <class Turn, class Params>
+void launch(int blocks, int threads, void (*kernel)(Params), const std::remove_const_t<Params>& params,
+            const Turn& turn) {
+  where.grid.x = static_cast<unsigned>(blocks);
+  for (int b = 0; b < blocks; ++b)
+    run_block(
+        threads, [&](int) { kernel(params); }, turn, static_cast<unsigned>(b));
+}
+
+}  // namespace lanes
+
+template <class T>
+T __shfl_sync(unsigned, T x, int from, int) {
+  return lanes::value_of(x, from);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T x, unsigned delta, int) {
+  const int lane = lanes::warp::lane(), from = lane - static_cast<int>(delta);
+  return lanes::value_of(x, from < 0 ? lane : from);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T x, unsigned delta, int) {
+  const int lane = lanes::warp::lane(), from = lane + static_cast<int>(delta);
+  return lanes::value_of(x, from > 31 ? lane : from);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T x, int mask, int) {
+  return lanes::value_of(x, lanes::warp::lane() ^ mask);
+}
+inline unsigned __ballot_sync(unsigned, int yes) {
+  const auto& all = lanes::warp::meet(yes != 0 ? 1 : 0);
+  unsigned bits = 0;
+  for (unsigned i = 0; i < 32; ++i) bits |= static_cast<unsigned>(all[i]) << i;
+  return bits;
+}
+inline int __any_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) != 0 ? 1 : 0; }
+inline int __all_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) == 0xffffffffu ? 1 : 0; }
+inline void __syncwarp(unsigned) { lanes::warp::meet(0); }
+inline void __syncthreads() { lanes::warp::meet_block(); }
+template <class T>
+T __reduce_min_sync(unsigned, T x) {
+  const auto& all = lanes::warp::meet(lanes::to_bits(x));
+  for (const std::uint64_t bits : all) {
+    const T y = lanes::from_bits<T>(bits);
+    x = y < x ? y : x;
+  }
+  return x;
+}
