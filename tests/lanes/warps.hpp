@@ -23,13 +23,9 @@
 #undef threadIdx
 #undef blockIdx
 #undef gridDim
-// One block runs at a time, whose threads have it together. Or a test gives the code what is shared, and blocks run side by side.
+// One block runs at a time, whose threads have it together.
 #undef __shared__
-#ifdef LANES_WITHOUT_SHARED
-#define __shared__
-#else
 #define __shared__ static
-#endif
 #define threadIdx lanes::where.thread
 #define blockIdx lanes::where.block
 #define gridDim lanes::where.grid
@@ -105,13 +101,6 @@ class warp {
     }
     return values;
   }
-
-  // cp.async copies that have not landed.
-  struct copy {
-    void* to;
-    std::array<char, 16> bytes;
-  };
-  std::vector<copy> copies;
 
   static void meet_block() {
     block_barrier& b = *now_->barrier_;
