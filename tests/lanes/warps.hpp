@@ -23,9 +23,14 @@
 #undef threadIdx
 #undef blockIdx
 #undef gridDim
-// One block runs at a time, whose threads have it together.
+// One block runs at a time, whose threads have it together. Of a kernel that names its size at the launch, a test defines
+// the array, and LANES_SHARED_AT_LAUNCH.
 #undef __shared__
+#ifdef LANES_SHARED_AT_LAUNCH
+#define __shared__
+#else
 #define __shared__ static
+#endif
 #define threadIdx lanes::where.thread
 #define blockIdx lanes::where.block
 #define gridDim lanes::where.grid
@@ -41,6 +46,7 @@ inline place where;  // of the lane that runs
 struct block_barrier {
   int threads, met = 0;
   unsigned phase = 0;
+  bool any[2] = {};  // of this phase's threads, and the next one's
 };
 
 class warp {
@@ -102,15 +108,19 @@ class warp {
     return values;
   }
 
-  static void meet_block() {
+  // Whether any of the block's threads says so.
+  static bool meet_block(bool any = false) {
     block_barrier& b = *now_->barrier_;
     const unsigned phase = b.phase;
+    b.any[phase % 2] = b.any[phase % 2] || any;
     if (++b.met == b.threads) {
       b.met = 0;
       ++b.phase;
-      return;
+      b.any[b.phase % 2] = false;
+    } else {
+      while (b.phase == phase) pass();
     }
-    while (b.phase == phase) pass();
+    return b.any[phase % 2];
   }
 
  private:
@@ -213,12 +223,65 @@ inline int __any_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) 
 inline int __all_sync(unsigned mask, int yes) { return __ballot_sync(mask, yes) == 0xffffffffu ? 1 : 0; }
 inline void __syncwarp(unsigned) { lanes::warp::meet(0); }
 inline void __syncthreads() { lanes::warp::meet_block(); }
+inline int __syncthreads_or(int yes) { return lanes::warp::meet_block(yes != 0) ? 1 : 0; }
+inline int __syncthreads_and(int yes) { return lanes::warp::meet_block(yes == 0) ? 0 : 1; }
+namespace lanes {
+
+template <class T, class Combine>
+T reduce(T x, const Combine& combine) {
+  const auto& all = warp::meet(to_bits(x));
+  x = from_bits<T>(all[0]);
+  for (std::size_t i = 1; i < all.size(); ++i) x = combine(x, from_bits<T>(all[i]));
+  return x;
+}
+// What addresses of shared memory count from: the array of a kernel that names its size at the launch.
+inline unsigned char*& shared_memory() {
+  static unsigned char* memory = nullptr;
+  return memory;
+}
+// A thread has its turn until it meets others: nobody comes between.
+template <class T, class Combine>
+T exchange(T* p, const Combine& combine) {
+  const T before = *p;
+  *p = combine(before);
+  return before;
+}
+
+}  // namespace lanes
+
+template <class T>
+T __reduce_add_sync(unsigned, T x) {
+  return lanes::reduce(x, [](T a, T b) { return static_cast<T>(a + b); });
+}
+template <class T>
+T __reduce_max_sync(unsigned, T x) {
+  return lanes::reduce(x, [](T a, T b) { return a < b ? b : a; });
+}
+template <class T, class U>
+T atomicAdd(T* p, U x) {
+  return lanes::exchange(p, [&](T y) { return static_cast<T>(y + static_cast<T>(x)); });
+}
+template <class T, class U>
+T atomicMax(T* p, U x) {
+  return lanes::exchange(p, [&](T y) { return y < static_cast<T>(x) ? static_cast<T>(x) : y; });
+}
+template <class T, class U>
+T atomicMin(T* p, U x) {
+  return lanes::exchange(p, [&](T y) { return static_cast<T>(x) < y ? static_cast<T>(x) : y; });
+}
+template <class T, class U>
+T atomicOr(T* p, U x) {
+  return lanes::exchange(p, [&](T y) { return static_cast<T>(y | static_cast<T>(x)); });
+}
+inline std::size_t __cvta_generic_to_shared(const void* p) {
+  return static_cast<std::size_t>(static_cast<const unsigned char*>(p) - lanes::shared_memory());
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
+inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
+
 template <class T>
 T __reduce_min_sync(unsigned, T x) {
-  const auto& all = lanes::warp::meet(lanes::to_bits(x));
-  for (const std::uint64_t bits : all) {
-    const T y = lanes::from_bits<T>(bits);
-    x = y < x ? y : x;
-  }
-  return x;
+  return lanes::reduce(x, [](T a, T b) { return b < a ? b : a; });
 }

@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#define LANES_SHARED_AT_LAUNCH
+#include "lanes/warps.hpp"
+// The lanes' words come first.
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "bi/kernel/sample.cuh"
+#include "bi/reference/sample.hpp"
+#include "bi/sample.hpp"
+#include "support/catch.hpp"
+#include "support/data.hpp"
+
+BI_NAMESPACE_BEGIN
+namespace kernel {
+alignas(128) unsigned char shared[sample_memory_bytes];
+}  // namespace kernel
+BI_NAMESPACE_END
+
+// The kernel of sampling on the CPU, as it is on architectures without clusters: one thread block a row, several rows one
+// after another, logits read from global memory.
+
+namespace {
+
+using bi::sample_params;
+
+std::vector<sample_params> settings(std::int64_t rows, std::int64_t vocab, test::generator& g) {
+  std::vector<sample_params> all;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    sample_params p;
+    const float temperatures[] = {1.0f, 0.0f, 0.7f, 1e-3f, 50.0f};
+    const float top_ps[] = {0.9f, 0.5f, 0.999f, 1e-12f, 1.0f, 0.0f};
+    p.temperature = temperatures[g.chance(60) ? 0 : g.below(5)];
+    p.top_p = top_ps[g.below(6)];
+    p.top_k = g.chance(60) ? 0 : static_cast<std::int32_t>(g.chance(50) ? g.between(1, 200) : g.between(1, vocab));
+    p.min_p = g.chance(80) ? 0.0f : 0.05f;
+    p.seed = g.next();
+    p.ordinal = static_cast<std::uint32_t>(r);
+    all.push_back(p);
+  }
+  return all;
+}
+
+struct outputs {
+  std::vector<std::int32_t> token;
+  std::vector<float> logprob;
+  std::vector<std::uint32_t> flags;
+
+  explicit outputs(std::int64_t rows)
+      : token(static_cast<std::size_t>(rows), -2),
+        logprob(static_cast<std::size_t>(rows), -3.0f),
+        flags(static_cast<std::size_t>(rows), 77u) {}
+};
+
+template <class T>
+void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::values kind, float factor,
+           test::generator& g) {
+  auto logits = test::random_vector<T>(rows * vocab, kind, g.next());
+  for (T& x : logits) x = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(x), factor));
+  const auto params = settings(rows, vocab, g);
+  outputs expected(rows), got(rows);
+  bi::sample_args<T> a;
+  a.logits = logits.data(), a.params = params.data(), a.rows = rows, a.vocab = vocab;
+  a.token = expected.token.data(), a.logprob = expected.logprob.data(), a.flags = expected.flags.data();
+  REQUIRE(bi::describe(bi::reference::sample(a, 1)) == "ok");
+  bi::kernel::sample_kernel_params<T, sample_params> p = {};
+  p.logits = logits.data(), p.logits_stride = vocab, p.rows = rows, p.clusters = blocks;
+  p.vocab = static_cast<int>(vocab), p.cluster = 1, p.part = static_cast<int>((vocab + 8191) / 8192 * 8192);
+  p.settings = params.data(), p.token = got.token.data(), p.logprob = got.logprob.data(), p.flags = got.flags.data();
+  p.saw_nan = bi::sample_saw_nan, p.no_candidate = bi::sample_no_candidate, p.bad_params = bi::sample_bad_params;
+  p.aligned = bi::device::vector_aligned(logits.data(), vocab), p.once = once;
+  lanes::shared_memory() = bi::kernel::shared;
+  std::memset(bi::kernel::shared, 0x5a, sizeof bi::kernel::shared);
+  lanes::launch(blocks, bi::kernel::sample_threads,
+                bi::kernel::sample_kernel<bi::contract::sample_draft, T, sample_params>, p,
+                [&](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); });
+  INFO(rows << " rows of " << vocab << ", " << blocks << " blocks, once " << once << ", values "
+            << static_cast<int>(kind) << ", factor " << factor);
+  REQUIRE(test::difference(got.token, expected.token) == "");
+  REQUIRE(test::difference(got.logprob, expected.logprob) == "");
+  REQUIRE(test::difference(got.flags, expected.flags) == "");
+}
+
+}  // namespace
+
+TEST_CASE("sample: its kernel draws the reference's tokens on the CPU, rows of all settings after another",
+          "[lanes][sample]") {
+  test::generator g(1);
+  for (const bool once : {true, false}) {
+    for (const test::values kind : test::all_values) {
+      check<bi::bf16>(8, 900, 2, once, kind, 1.0f, g);
+      check<float>(6, 2001, 1, once, kind, 2.0f, g);
+      check<bi::fp16>(4, 9001, 1, once, kind, 1.0f, g);
+    }
+    for (const float factor : {1e-3f, 1e3f, 1e6f, 1e30f})
+      check<bi::bf16>(6, 1500, 1, once, test::values::ties, factor, g);
+  }
+}
