@@ -14,12 +14,6 @@
 #include "support/catch.hpp"
 #include "support/data.hpp"
 
-BI_NAMESPACE_BEGIN
-namespace kernel {
-alignas(128) unsigned char shared[sample_memory_bytes];
-}  // namespace kernel
-BI_NAMESPACE_END
-
 // The kernel of sampling on the CPU, as it is on architectures without clusters: one thread block a row, several rows one
 // after another, logits read from global memory.
 
@@ -73,7 +67,7 @@ void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::v
   p.saw_nan = bi::sample_saw_nan, p.no_candidate = bi::sample_no_candidate, p.bad_params = bi::sample_bad_params;
   p.aligned = bi::device::vector_aligned(logits.data(), vocab), p.once = once;
   lanes::shared_memory() = bi::kernel::shared;
-  std::memset(bi::kernel::shared, 0x5a, sizeof bi::kernel::shared);
+  std::memset(bi::kernel::shared, 0x5a, bi::kernel::sample_memory_bytes);
   lanes::launch(blocks, bi::kernel::sample_threads,
                 bi::kernel::sample_kernel<bi::contract::sample_draft, T, sample_params>, p,
                 [&](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); });

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -19,12 +20,14 @@
 #define threadIdx stub_threadIdx
 #define blockIdx stub_blockIdx
 #define gridDim stub_gridDim
+#define blockDim stub_blockDim
+#include "bi/config.hpp"
 #include "runtime/stub/cuda_runtime_api.h"
 #undef threadIdx
 #undef blockIdx
 #undef gridDim
-// One block runs at a time, whose threads have it together. Of a kernel that names its size at the launch, a test defines
-// the array, and LANES_SHARED_AT_LAUNCH.
+#undef blockDim
+// One block runs at a time, whose threads have it together. LANES_SHARED_AT_LAUNCH: of kernels whose launch names its size.
 #undef __shared__
 #ifdef LANES_SHARED_AT_LAUNCH
 #define __shared__
@@ -34,11 +37,20 @@
 #define threadIdx lanes::where.thread
 #define blockIdx lanes::where.block
 #define gridDim lanes::where.grid
+#define blockDim lanes::where.block_size
+
+#ifdef LANES_SHARED_AT_LAUNCH
+BI_NAMESPACE_BEGIN
+namespace kernel {
+alignas(128) inline unsigned char shared[227 * 1024];
+}  // namespace kernel
+BI_NAMESPACE_END
+#endif
 
 namespace lanes {
 
 struct place {
-  uint3 thread, block, grid;
+  uint3 thread, block, grid, block_size;
 };
 inline place where;  // of the lane that runs
 
@@ -169,6 +181,7 @@ T value_of(T x, int lane) {
 template <class Turn>
 void run_block(int threads, const std::function<void(int)>& body, const Turn& turn, unsigned block = 0) {
   block_barrier barrier = {threads};
+  where.block_size = {static_cast<unsigned>(threads), 1, 1};
   std::vector<std::unique_ptr<warp>> warps;
   for (int first = 0; first < threads; first += 32) {
     warps.push_back(std::make_unique<warp>(
@@ -234,6 +247,54 @@ T reduce(T x, const Combine& combine) {
   for (std::size_t i = 1; i < all.size(); ++i) x = combine(x, from_bits<T>(all[i]));
   return x;
 }
+// ---- of the thread block that runs
+// A cp.async copy that has not landed.
+struct copy {
+  void* to;
+  std::array<unsigned char, 16> bytes;
+};
+inline void land(std::vector<copy>& all) {
+  for (const copy& c : all) std::memcpy(c.to, c.bytes.data(), c.bytes.size());
+  all.clear();
+}
+struct memory_barrier {
+  int count, missing, phase;
+  std::vector<copy> copies;  // that land with this phase's end
+
+  void arrive(int n) {
+    missing -= n;
+    if (missing > 0) return;
+    land(copies);
+    missing = count;
+    phase ^= 1;
+  }
+  void arrive_with(std::vector<copy>& of_thread) {
+    copies.insert(copies.end(), of_thread.begin(), of_thread.end());
+    of_thread.clear();
+    arrive(1);
+  }
+};
+inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address
+  static std::map<std::uint32_t, memory_barrier> all;
+  return all;
+}
+inline std::vector<copy>& copies() {  // of the thread
+  static std::map<unsigned, std::vector<copy>> all;
+  return all[where.thread.x];
+}
+inline void meet_named(int id, int threads) {
+  static std::map<int, block_barrier> all;
+  block_barrier& b = all[id];
+  b.threads = threads;
+  const unsigned phase = b.phase;
+  if (++b.met == threads) {
+    b.met = 0;
+    ++b.phase;
+  } else {
+    while (b.phase == phase) warp::pass();
+  }
+}
+
 // What addresses of shared memory count from: the array of a kernel that names its size at the launch.
 inline unsigned char*& shared_memory() {
   static unsigned char* memory = nullptr;
