@@ -41,6 +41,8 @@ struct view_case {
   std::vector<std::int32_t> len, q_len;
   std::int64_t heads_kv, group, window;
   bool causal;
+  bool cancels = false;   // V of leaves is large and adds up to little, so that any other order of them shows
+  bool bad_last = false;  // V of each view's last token is Inf
 };
 
 // q, and a cache with pages in any order; keys that are not there yet hold NaN.
@@ -59,8 +61,20 @@ class attention_case {
       std::swap(all[i - 1], all[static_cast<std::size_t>(g.below(static_cast<std::int64_t>(i)))]);
     pages_ = all;
     const std::int64_t heads_q = c.heads_kv * c.group, values = requests * row * page * c.heads_kv * HeadDim;
-    k_ = test::random_vector<T>(values, test::values::normal, g.next());
-    v_ = test::random_vector<T>(values, test::values::normal, g.next());
+    // Where no token is there are NaNs, which nobody may see.
+    k_.assign(static_cast<std::size_t>(values), bi::cvt_rn<T>(bi::nan_f32())), v_ = k_;
+    for (std::int64_t r = 0; r < requests; ++r) {
+      for (std::int64_t j = 0; j < c.len[static_cast<std::size_t>(r)]; ++j) {
+        const std::int64_t at =
+            (pages_[static_cast<std::size_t>(r * row + j / page)] * page + j % page) * c.heads_kv * HeadDim;
+        for (std::int64_t i = at; i < at + c.heads_kv * HeadDim; ++i) {
+          k_[static_cast<std::size_t>(i)] = bi::cvt_rn<T>(c.cancels ? 0.0f : g.normal());
+          v_[static_cast<std::size_t>(i)] = bi::cvt_rn<T>(c.cancels ? large(j, i - at) : g.normal());
+          if (c.bad_last && j + 1 == c.len[static_cast<std::size_t>(r)])
+            v_[static_cast<std::size_t>(i)] = bi::cvt_rn<T>(bi::inf_f32());
+        }
+      }
+    }
     q_ = test::random_vector<T>(q_start_.back() * heads_q * HeadDim, test::values::normal, g.next());
     out_.assign(q_.size(), T{0x7fff}), expected_ = out_;
     lse_.assign(static_cast<std::size_t>(q_start_.back() * heads_q), -77.0f), expected_lse_ = lse_;
@@ -138,6 +152,18 @@ class attention_case {
  private:
   static constexpr std::int64_t page = 16;
 
+  // Of leaf i and leaf i + 16 the sum is 0; of the last few it is not.
+  static float large(std::int64_t token, std::int64_t value) {
+    const std::int64_t leaf = token / contract::leaf, of = leaf % 16 * contract::leaf + token % contract::leaf;
+    const std::uint64_t bits = bi::mix64(static_cast<std::uint64_t>(of * 1000 + value));
+    const auto noise = static_cast<float>(static_cast<int>(bits % 255) - 127);
+    if (leaf >= 32) return noise * 0x1p-7f;
+    // Of many magnitudes, or sums would be exact.
+    const float x =
+        noise * bi::float_of(static_cast<std::uint32_t>(127 - 6 + static_cast<int>(bits >> 8 & 1023) % 24) << 23);
+    return leaf < 16 ? x : -x;
+  }
+
   static auto turn(test::generator& g) {
     return [&g](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); };
   }
@@ -167,6 +193,10 @@ TEST_CASE("attention: decode's kernels have the reference's bytes on the CPU", "
   few.by_leaves(1, 4, g);
   few.by_leaves(5, 5, g);
   attention_case<bf16, 128>({{2000, 80}, {1, 1}, 1, 8, 0, true}, g).by_leaves(6, 4, g);  // one item in several parts
+  attention_case<bf16, 128>({{383, 127, 63}, {1, 1, 1}, 1, 2, 0, true}, g).by_leaves(3, 4, g);  // a tile lacks a key
+  attention_case<bf16, 128>({{320, 64}, {2, 2}, 1, 8, 0, true, false, true}, g).by_leaves(3, 4, g);
+  attention_case<bf16, 64>({{256 * 34 + 9}, {1}, 1, 1, 0, true, true}, g)
+      .by_leaves(5, 4, g);  // sections of partial results
   attention_case<bf16, 64>({{1100, 513}, {3, 2}, 2, 2, 300, true}, g).by_leaves(7, 4, g);
   attention_case<bi::fp16, 128>({{257, 256, 65, 64, 900}, {2, 1, 4, 3, 2}, 1, 4, 0, false}, g).by_leaves(4, 6, g);
 }
