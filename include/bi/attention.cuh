@@ -11,7 +11,6 @@
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
-#include "bi/kernel/attention_team.cuh"
 #include "bi/launch_attention_prefill.cuh"
 #include "bi/launch_attention_shared.cuh"
 #include "bi/runtime.hpp"
@@ -167,26 +166,23 @@ status launch_leaves(void (*kernel)(kernel::attention_split_params<T>), kernel::
   return launch("attention", kernel, grid, p, stream);
 }
 
-// Each block's share, and what is cut in teams.
-template <class Contract, int HeadDim, class T>
-status attention_leaves(kernel::attention_split_params<T>& p, const schedule::attention_schedule& s,
-                        std::int64_t leaves, cuda_stream stream) {
-  if (s.blocks > 1 && leaves > 1 && !s.whole_items) {  // otherwise nothing is cut
-    launch_shape one;
-    one.block.x = kernel::attention_reset_threads;
-    one.programmatic = true;
-    if (const status st = launch("attention", kernel::attention_reset_kernel<T>, one, p, stream); !st) return st;
-  }
-  constexpr auto bytes = kernel::attention_teams_bytes<Contract, HeadDim>;
-  constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
-  static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-  return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
-}
-
-// The kernel that walks the blocks' shares where there are more rows than attention_leaves.cuh takes.
+// The kernel that walks the blocks' shares.
 template <class Contract, int HeadDim, class T>
 status attention_walk_shares(kernel::attention_split_params<T>& p, const schedule::attention_schedule& s,
                              cuda_stream stream) {
+  if constexpr (has_leaves_kernel<HeadDim>) {
+    bool found = s.row_warps == 1;
+    if (found) {
+      if (const status st = find_leaves_code(kernel::attention_leaves_kernel<Contract, T, HeadDim>, found); !st)
+        return st;
+    }
+    if (found) {
+      constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
+      constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
+      static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
+      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
+    }
+  }
   constexpr int row_warps = most_row_warps<HeadDim>;
   constexpr auto bytes = kernel::attention_split_bytes<T, HeadDim, row_warps>;
   constexpr int most = longest_ring(kernel::attention_split_max_stages, split_shared_limit, bytes);
@@ -228,41 +224,23 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   }
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
   const schedule::attention_split_space space =
-      schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim);
+      schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
   kernel::attention_split_params<T> p = {};
   p.a = make_attention_params(a);
   p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
   p.a.batch.one_tile_each = true;
-  p.a.whole_items = s.whole_items;
   auto* const bytes = static_cast<unsigned char*>(data);
-  if constexpr (has_leaves_kernel<HeadDim>) {
-    bool found = s.row_warps == 1;
-    if (found) {
-      if (const status st = find_leaves_code(kernel::attention_leaves_kernel<Contract, T, HeadDim>, found); !st)
-        return st;
-    }
-    if (found) {
-      p.teams.records = reinterpret_cast<kernel::attention_team_record*>(bytes);
-      p.teams.ml = reinterpret_cast<float2*>(bytes + space.records);
-      p.teams.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-      p.teams.places.a_block = space.places_a_block;
-      p.teams.rows = l.rows;
-      p.teams.blocks = static_cast<std::int32_t>(s.blocks);
-      return attention_leaves<Contract, HeadDim>(p, s, l.leaves, stream);
-    }
-  }
   p.partials.cuts = reinterpret_cast<device::attention_cut*>(bytes);
   p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
   p.partials.rows = l.rows;
+  p.a.whole_items = s.whole_items;
   const std::int64_t items = a.requests * a.limits.heads_kv;
   p.partials.by_item = items <= s.blocks;
   const status st = attention_walk_shares<Contract, HeadDim>(p, s, stream);
   if (!st || s.blocks == 1 || l.leaves == 1 || s.whole_items) return st;  // nothing is cut
 
-  static_assert(sizeof(device::attention_cut) <= schedule::attention_record_bytes &&
-                sizeof(kernel::attention_team_record) <= schedule::attention_record_bytes);
   static_assert(kernel::attention_fold_most_records >= schedule::attention_split_most_blocks, "a record of each block");
   const std::int64_t records = p.partials.by_item ? items : s.blocks;
   const std::int64_t units = records * l.rows * (HeadDim / kernel::attention_fold_columns);
@@ -331,7 +309,8 @@ std::size_t attention<T, HeadDim, Contract>::workspace_bytes(const attention_lim
   attention_detail::check_limits(c, limits);
   if (!c.ok() || limits.max_requests == 0) return 0;  // launch() says what is wrong
   const launch_detail::attention_split_limits l = launch_detail::split_limits<Contract, HeadDim>(limits);
-  const std::int64_t split = schedule::attention_split_bytes(l.leaves, l.total, l.rows, HeadDim);
+  const std::int64_t split =
+      schedule::attention_split_bytes(l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
   std::int64_t shared = 0;
   if (launch_detail::has_prefill_kernel<HeadDim> && limits.max_groups > 0) {
     shared = schedule::attention_shared_carve(limits.max_requests, l.total, l.rows, HeadDim).bytes;

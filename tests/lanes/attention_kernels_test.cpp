@@ -24,7 +24,10 @@
 #define __CUDA_ARCH__ 900
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
-#include "bi/kernel/attention_team.cuh"
+// That kernel's shared memory has a size of its own.
+#undef __shared__
+#define __shared__ static
+#include "bi/kernel/attention_fold.cuh"
 
 // Attention's kernels on the CPU: the one that takes every shape, and decode's, with the kernel that folds what was cut.
 // Products by the model of the tensor core, barriers and copies by what the machine promises of them.
@@ -125,31 +128,24 @@ class attention_case {
     p.a = params();
     const std::int64_t rows = a_.limits.max_q_len * p.a.batch.group,
                        leaves = std::max<std::int64_t>(1, contract::end_leaf(a_.limits.max_view));
-    const std::int64_t total = leaves * a_.requests * p.a.heads_kv;
+    const std::int64_t total = leaves * a_.requests * p.a.heads_kv, items = a_.requests * p.a.heads_kv;
     p.a.batch.tile_rows = static_cast<std::int32_t>(rows), p.a.batch.one_tile_each = true;
-    const auto space = bi::schedule::attention_split_carve(blocks, leaves, total, rows, HeadDim);
-    std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 128, 0x5a);
+    const auto space =
+        bi::schedule::attention_split_carve(blocks, leaves, total, rows, HeadDim, sizeof(bi::device::attention_cut));
+    std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 16, 0x5a);
     auto* const bytes =
-        reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 127) / 128 * 128);
-    p.teams.records = reinterpret_cast<k::attention_team_record*>(bytes);
-    p.teams.ml = reinterpret_cast<float2*>(bytes + space.records);
-    p.teams.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-    p.teams.places.a_block = space.places_a_block;
-    p.teams.rows = rows, p.teams.blocks = blocks, p.stages = slots;
-    REQUIRE((k::attention_teams_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
-    lanes::launch(1, k::attention_reset_threads, k::attention_reset_kernel<T>, p, turn(g));
-    std::vector<unsigned> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0u);
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[static_cast<std::size_t>(g.below(static_cast<std::int64_t>(i)))]);
-    }
-    lanes::where.grid.x = static_cast<unsigned>(blocks);
-    for (const unsigned block : order) {
-      lanes::barriers().clear();
-      lanes::run_block(
-          k::attention_leaves_threads, [&](int) { k::attention_leaves_kernel<contract, T, HeadDim>(p); }, turn(g),
-          block);
-    }
+        reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 15) / 16 * 16);
+    p.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
+    p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
+    p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
+    p.partials.places.a_block = space.places_a_block;
+    p.partials.rows = rows, p.partials.by_item = items <= blocks, p.stages = slots;
+    REQUIRE((k::attention_leaves_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
+    lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, turn(g));
+    const std::int64_t units = (p.partials.by_item ? items : blocks) * rows * (HeadDim / k::attention_fold_columns);
+    const k::attention_fold_params<T> fold = {p.a, p.partials, blocks, units <= 3};
+    lanes::launch(static_cast<int>(std::min<std::int64_t>(units, 3)), k::attention_fold_threads,
+                  k::attention_fold_kernel<contract, T, HeadDim>, fold, turn(g));
     check("leaves, " + std::to_string(blocks) + " blocks, " + std::to_string(slots) + " slots");
   }
 
@@ -202,5 +198,5 @@ TEST_CASE("attention: decode's kernels have the reference's bytes on the CPU", "
   attention_case<bf16, 64>({{256 * 34 + 9}, {1}, 1, 1, 0, true, true}, g)
       .by_leaves(5, 4, g);  // sections of partial results
   attention_case<bf16, 64>({{1100, 513}, {3, 2}, 2, 2, 300, true}, g).by_leaves(7, 4, g);
-  attention_case<bi::fp16, 128>({{257, 256, 65, 64, 900}, {2, 1, 4, 3, 2}, 1, 4, 0, false}, g).by_leaves(4, 5, g);
+  attention_case<bi::fp16, 128>({{257, 256, 65, 64, 900}, {2, 1, 4, 3, 2}, 1, 4, 0, false}, g).by_leaves(4, 6, g);
 }

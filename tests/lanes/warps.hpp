@@ -280,7 +280,7 @@ inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address
 }
 inline std::vector<copy>& copies() {  // of the thread
   static std::map<unsigned, std::vector<copy>> all;
-  return all[where.block.x * 1024 + where.thread.x];
+  return all[where.thread.x];
 }
 inline void meet_named(int id, int threads) {
   static std::map<int, block_barrier> all;

@@ -90,74 +90,6 @@ struct split_case {
   bool causal;
 };
 
-// The leaves of items that were cut, as the blocks of their teams deal them out.
-class team_check {
- public:
-  team_check(std::int64_t blocks, std::int64_t places)
-      : blocks_(blocks), places_({places}), of_place_(static_cast<std::size_t>(blocks * places), false) {}
-
-  // A run of a block; runs of an item come in the order of its blocks.
-  void add(const attention_walk& walk, std::int64_t block) {
-    const attention_team team = make_attention_team(walk, blocks_);
-    REQUIRE((team.members == 1) == walk.run.is_whole());
-    if (team.members == 1) return;
-    const auto member = static_cast<std::int32_t>(block - team.block);
-    REQUIRE((member >= 0 && member < team.members && team.count(member) == walk.run.count));
-    if (walk.run.is_first()) {
-      REQUIRE(member == 0);
-      check_all();
-      time_.assign(static_cast<std::size_t>(walk.run.leaves), -1);
-      whose_.assign(static_cast<std::size_t>(walk.run.leaves), -1);
-      team_ = team;
-    }
-    REQUIRE((team.block == team_.block && team.members == team_.members && team.first == team_.first &&
-             team.before == team_.before && team.last == team_.last && team.each == team_.each &&
-             team.more == team_.more && team.leaves == team_.leaves));
-    take(places_.folded(block, member == 0));
-    for (std::int32_t i = 0; i < team.count(member); ++i) {
-      const std::int32_t leaf = team.leaf(member, i);
-      REQUIRE((leaf >= 0 && leaf < team.leaves && time_[static_cast<std::size_t>(leaf)] == -1));
-      time_[static_cast<std::size_t>(leaf)] = (member == 0 ? team.before : 0) + i;
-      whose_[static_cast<std::size_t>(leaf)] = member;
-      std::int32_t number = -1;
-      REQUIRE((team.find(leaf, number) == member && number == i));
-      take(places_.leaf(block, member == 0, i));
-    }
-  }
-
-  // Every leaf is somebody's, those of an earlier time come first, and each row has an owner.
-  void check_all() {
-    if (team_.members == 1) return;
-    REQUIRE((time_[0] >= 0 && std::is_sorted(time_.begin(), time_.end())));
-    if (team_.is_in_turn()) REQUIRE((team_.members == 2 && std::is_sorted(whose_.rbegin(), whose_.rend())));
-    if (team_.members == 2 && !team_.is_in_turn()) REQUIRE(time_[static_cast<std::size_t>(team_.last)] < team_.last);
-    std::int32_t owners = 0;
-    for (std::int32_t m = 0; m < team_.members; ++m) {
-      const std::int32_t q = team_.number_of(m);
-      if (q < 0) continue;
-      ++owners;
-      REQUIRE((q < team_.owners() && team_.owner(q) == m));
-      // Who folds is at the item until its last leaves, unless it only hands on what it has.
-      if (!team_.is_in_turn()) REQUIRE(team_.leaf(m, team_.count(m) - 1) >= team_.leaves - 2 * team_.members);
-    }
-    REQUIRE(owners == team_.owners());
-    team_ = {};
-  }
-
- private:
-  void take(std::int64_t place) {
-    REQUIRE((place >= 0 && place < static_cast<std::int64_t>(of_place_.size())));
-    REQUIRE(!of_place_[static_cast<std::size_t>(place)]);
-    of_place_[static_cast<std::size_t>(place)] = true;
-  }
-
-  const std::int64_t blocks_;
-  const attention_team_places places_;
-  std::vector<bool> of_place_;
-  attention_team team_;
-  std::vector<std::int32_t> time_, whose_;  // of the item in hand, by leaf
-};
-
 void check_split(const split_case& c, std::int64_t blocks) {
   const auto requests = static_cast<std::int64_t>(c.len.size());
   attention_batch b;
@@ -178,10 +110,10 @@ void check_split(const split_case& c, std::int64_t blocks) {
   }
   const auto leaves_of = [&](std::int64_t r) { return leaves[static_cast<std::size_t>(r)]; };
   const attention_shares shares(total, blocks);
-  const auto space = bi::schedule::attention_split_carve(blocks, most_leaves, total, 4, 128);
-  REQUIRE(space.bytes <= bi::schedule::attention_split_bytes(most_leaves, total, 4, 128));
+  const auto space = bi::schedule::attention_split_carve(blocks, most_leaves, total, 4, 128, sizeof(attention_cut));
+  REQUIRE(space.bytes <= static_cast<std::int64_t>(
+                             bi::schedule::attention_split_bytes(most_leaves, total, 4, 128, sizeof(attention_cut))));
   const attention_places places = {space.places_a_block};
-  team_check teams(blocks, space.places_a_block);
   std::vector<std::int64_t> of_place(static_cast<std::size_t>(blocks * places.a_block), -1);  // leaf of the list
   std::vector<int> seen(static_cast<std::size_t>(total));
   std::vector<attention_cut> cuts;
@@ -196,7 +128,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
     while (request + 1 < requests && first[static_cast<std::size_t>(request) + 1] <= begin) ++request;
     while (leaves_of(request) == 0) --request;
     attention_walk walk;
-    walk.total = total;
     walk.start(begin, end, request, first[static_cast<std::size_t>(request)], leaves_of(request), false, c.heads_kv,
                leaves_of);
     std::int64_t at = begin;
@@ -212,7 +143,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
         of_place[static_cast<std::size_t>(place)] = at + i;
       }
       whole += run.is_whole() ? 1 : 0;
-      teams.add(walk, block);
       at += run.count;
       const auto r = static_cast<std::size_t>(run.request);
       cuts.back() = make_attention_cut(run, block, end, total, c.q_start[r], c.q_start[r + 1], c.len[r]);
@@ -227,7 +157,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
     REQUIRE(at == end);
   }
   REQUIRE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
-  teams.check_all();
   // Every item is whole in one block or folded from its first leaf to its last.
   for (std::int64_t block = 0; block < blocks; ++block) {
     const attention_cut& cut = cuts[static_cast<std::size_t>(block)];

@@ -96,14 +96,6 @@ class attention_cluster_results {
                                    partials(of) * of.rows.rows * (columns_ + 2) * static_cast<int>(sizeof(float)));
   }
 
-  // The first block folds its leaves, the others give each away.
-  BI_D bool folds(const attention_leaves_run& of) const {
-    return !attention_leaves_apart<Contract> || of.walk.run.is_first();
-  }
-  template <class Ml, class Folded>
-  BI_D void start(const attention_leaves_run&, int, const Ml&, const Ml&, const Folded&) const {}
-  BI_D void tell_done(const attention_leaves_run&, int, int) const {}
-
   template <class Value>
   BI_D void leaf(const attention_leaves_run& of, int i, int row, int column, int lane, float m, float l,
                  const Value& o) const {
@@ -255,8 +247,7 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
       share.find(share.read(), walk);
       if (walk.run.count == 0) return;
     }
-    attention_no_teams none;
-    attention_leaves_source<Contract, T, HeadDim, attention_item_share<Contract, T>>(p, memory, none, ring, slots, walk,
+    attention_leaves_source<Contract, T, HeadDim, attention_item_share<Contract, T>>(p.a, memory, ring, slots, walk,
                                                                                      share)
         .copy_all(guesses);
   }

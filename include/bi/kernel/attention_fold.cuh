@@ -18,7 +18,7 @@
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_share.cuh"
 
-// Folds what attention_split.cuh left in the workspace, for the items that were cut: the first part,
+// Folds what attention_leaves.cuh or attention_split.cuh left in the workspace, for the items that were cut: the first part,
 // which is folded already, then leaf after leaf. A team of warps has 32 columns of a row, a thread a column; each warp has a
 // section of 32 partial results, and asks for all of them at once. Factors come from a scan of the maxima, which is exact,
 // a partial result's by one thread. All that is left for the warps' turns is an fma a partial result, the team's sections one
@@ -103,7 +103,9 @@ class attention_fold_row {
     if (lane_ < count_) ml_ = device::load_l2(reinterpret_cast<const float2*>(partials.ml) + memory_.at[warp_][lane_]);
     __syncwarp();  // that load is the first whose answer is needed
     const float* const from = device::opaque(partials.o + memory_.column[warp_] + lane_);
-    const auto load = [&](std::uint32_t row) { return device::load_l2_in_order(from + std::int64_t{row} * HeadDim); };
+    const auto load = [&](std::uint32_t row) {
+      return device::load_l2_in_order(from + std::int64_t{row} * HeadDim);
+    };
 #pragma unroll
     for (int i = 0; i < section; i += group) {
       const uint4 at = *reinterpret_cast<const uint4*>(&memory_.at[warp_][i]);

@@ -18,10 +18,9 @@
 #include "bi/kernel/attention_leaves_values.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_share.cuh"
-#include "bi/kernel/attention_team.cuh"
 
 // Attention of requests of at most 16 packed rows over long views: decode. The leaves of all requests and heads are dealt
-// out evenly (bi/device/attention_split.cuh); what a block can't finish by itself the blocks of a team fold (attention_team.cuh).
+// out evenly (bi/device/attention_split.cuh); what a block can't finish by itself attention_fold.cuh folds.
 //
 // Three groups of warps walk a block's share, each at its own pace. One copies tiles of K and V into rings, as far ahead as
 // there is room. One makes scores of a leaf's K, half a tile a warp, and weights of them. One adds up V by the weights of the
@@ -30,6 +29,31 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
+// Whole items' results are written; of others the workspace has a place for leaves folded, and one for each leaf apart.
+template <class Contract, class T, int HeadDim>
+struct attention_leaves_results {
+  static constexpr int blocks = attention_leaves_shape<HeadDim>::blocks;
+  const attention_split_params<T>& p;
+
+  template <class Value>
+  BI_D void leaf(const attention_leaves_run&, int i, int row, int column, int lane, float m, float l,
+                 const Value& o) const {
+    attention_give<HeadDim, blocks>(p.partials, p.partials.places.leaf(blockIdx.x, i), row, column, lane, m, l, o);
+  }
+  template <class Value>
+  BI_D void folded(const attention_leaves_run& of, int row, int column, int lane, float m, float l,
+                   const Value& o) const {
+    const device::attention_run& run = of.walk.run;
+    if (run.is_whole()) {
+      attention_write<Contract, blocks>(p.a, of.rows, run.head, row, column, lane, m, l, o);
+      return;
+    }
+    const device::attention_places& places = p.partials.places;
+    const std::int64_t place = run.is_first() ? places.folded(blockIdx.x) : places.leaf(blockIdx.x, 0);
+    attention_give<HeadDim, blocks>(p.partials, place, row, column, lane, m, l, o);
+  }
+};
+
 template <class Contract, class T, int HeadDim>
 BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
                             1) void attention_leaves_kernel([[maybe_unused]] const attention_split_params<T> p) {
@@ -37,13 +61,10 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   using shape = attention_leaves_shape<HeadDim>;
   extern __shared__ __align__(128) unsigned char shared[];
   auto& memory = *reinterpret_cast<attention_leaves_memory<Contract, HeadDim>*>(shared);
-  auto& teams =
-      *reinterpret_cast<attention_teams_memory<HeadDim>*>(shared + attention_leaves_ring_at<Contract, HeadDim>);
-  T* ring = reinterpret_cast<T*>(shared + attention_teams_ring_at<Contract, HeadDim>);
+  T* ring = reinterpret_cast<T*>(shared + attention_leaves_ring_at<Contract, HeadDim>);
   const int thread = static_cast<int>(threadIdx.x), slots = p.stages;
-  device::launch_dependents();  // they wait for the end of this kernel
+  device::launch_dependents();  // whoever folds waits for the end of this kernel
   memory.init(thread, slots);
-  teams.init(shape::threads - 1 - thread);
   const bool copies = thread >= shape::score_threads + shape::value_threads;
   if (copies) attention_leaves_prefetch(p.a, thread - shape::score_threads - shape::value_threads, shape::copy_warps);
   __syncthreads();
@@ -52,20 +73,21 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   if (!(copies && alone)) {
     device::wait_for_dependencies();
     attention_share_start<Contract>(p.a, memory.share, walk);
-    if (walk.run.count == 0) return;
+    if (walk.run.count == 0) {
+      if (thread == 0 && !p.partials.by_item) p.partials.cuts[blockIdx.x].request = -1;
+      return;
+    }
   }
   if (thread < shape::score_threads) {
     attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots).walk(walk);
   } else if (!copies) {
-    attention_leaves_move_registers<136>();
-    using results = attention_team_results<Contract, T, HeadDim>;
-    attention_leaves_values<Contract, T, HeadDim, results>(
-        p, memory, ring, slots, results(p, teams.goes_on, (thread - shape::score_threads) / 32))
-        .walk(walk);
+    attention_leaves_move_registers<152>();
+    using results = attention_leaves_results<Contract, T, HeadDim>;
+    attention_leaves_values<Contract, T, HeadDim, results>(p, memory, ring, slots, {p}).walk(walk);
   } else {
-    attention_leaves_move_registers<120>();
+    attention_leaves_move_registers<104>();
     using share = attention_listed_share<Contract, T>;
-    attention_leaves_source<Contract, T, HeadDim, share>(p, memory, teams, ring, slots, walk, {p.a, thread % 32})
+    attention_leaves_source<Contract, T, HeadDim, share>(p.a, memory, ring, slots, walk, {p.a, thread % 32})
         .copy_all(alone);
   }
 #else

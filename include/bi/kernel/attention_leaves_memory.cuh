@@ -53,14 +53,7 @@ struct attention_leaves_run {
   device::attention_walk walk;  // at this run
   device::attention_row_tile rows;
   device::attention_item item;
-  device::attention_team team;
   std::int64_t len = 0;  // of the view
-
-  // Leaf i of the run, as the view counts.
-  BI_D std::int64_t leaf(int i) const {
-    return item.first_leaf + (team.members > 1 ? team.leaf(member(), i) : walk.run.begin + i);
-  }
-  BI_D std::int32_t member() const { return static_cast<std::int32_t>(blockIdx.x - team.block); }
 
   // To the item that walk is at.
   template <class Contract, class T>
@@ -80,12 +73,6 @@ struct attention_leaf_weights {
   float rescale[tiles][16];
   float m[16];
 };
-
-// The team that the block is in with the run that walk is at.
-template <class T>
-BI_D device::attention_team attention_team_of(const attention_params<T>& p, const device::attention_walk& walk) {
-  return p.whole_items ? device::attention_team{} : device::make_attention_team(walk, gridDim.x);
-}
 
 template <class Contract, int HeadDim>
 struct attention_leaves_memory {
@@ -160,7 +147,6 @@ class attention_leaves_walker {
   BI_D void begin(const device::attention_walk& walk) {
     if (warp_ == 0 && lane_ == 0) {
       run_.walk = walk;
-      run_.team = attention_team_of(p_, walk);
       find_item();
     }
     meet();
@@ -178,7 +164,6 @@ class attention_leaves_walker {
       if (writes) {
         guess = now;
         share.find(now, run_.walk);
-        run_.team = {};
         run_.template enter<Contract>(p_, now);
       }
       meet();
@@ -200,7 +185,6 @@ class attention_leaves_walker {
     meet();  // all have read it
     if (warp_ == 0 && lane_ == 0) {
       attention_share_next<Contract>(p_, run_.walk);
-      run_.team = attention_team_of(p_, run_.walk);
       if (run_.walk.run.request != request) find_item();
     }
     meet();
@@ -208,7 +192,7 @@ class attention_leaves_walker {
     return true;
   }
 
-  BI_D std::int64_t leaf(int i) const { return run_.leaf(i); }
+  BI_D std::int64_t leaf(int i) const { return run_.item.first_leaf + run_.walk.run.begin + i; }
   BI_D bool sees_all(std::int32_t first) const {
     const auto sees = [&](int h) { return lo_[h] <= first && see_[h] - first >= Contract::leaf; };
     return __all_sync(device::full_warp, sees(0) && sees(1)) != 0;

@@ -46,6 +46,7 @@ class attention_leaves_scores
  public:
   BI_D attention_leaves_scores(const attention_split_params<T>& p, memory_type& memory, T* ring, int slots)
       : base(p.a, memory.score_run, static_cast<int>(threadIdx.x)),
+        partials_(p.partials),
         memory_(memory),
         ring_(ring),
         slots_(slots),
@@ -57,6 +58,10 @@ class attention_leaves_scores
     do {
       store_q();
       meet();
+      if (threadIdx.x == 0) {
+        attention_tell_cut(partials_, p_.heads_kv, run().walk, run().rows, run().len, memory_.share.end,
+                           memory_.share.total);
+      }
       // Under load an answer of memory takes longer than this group may wait for q.
       if (run().walk.more()) {
         device::attention_walk next = run().walk;
@@ -209,6 +214,7 @@ class attention_leaves_scores
     }
   }
 
+  const attention_partials& partials_;
   memory_type& memory_;
   T* const ring_;
   const int slots_;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "bi/config.hpp"
 #include "bi/contract/attention.hpp"
@@ -15,8 +14,6 @@
 #include "bi/device/ptx/tma.cuh"
 #include "bi/device/view.cuh"
 #include "bi/kernel/attention_leaves_memory.cuh"
-#include "bi/kernel/attention_team.cuh"
-#include "bi/kernel/attention_team_fold.cuh"
 
 // The copies of attention_leaves.cuh.
 
@@ -100,22 +97,11 @@ struct attention_listed_share {
 
   BI_D attention_lane_lengths read() const { return attention_read_lane_lengths(p, lane); }
   BI_D void find(const attention_lane_lengths& l, device::attention_walk& walk) const {
-    attention_share_of_warp<Contract>(p, l, lane, walk);
+    std::int64_t end, total;
+    attention_share_of_warp<Contract>(p, l, lane, walk, end, total);
   }
   BI_D attention_lengths of(const attention_lane_lengths& l, std::int64_t request) const { return l.of(request); }
 };
-
-// Of clusters, whose blocks fold in another way.
-struct attention_no_teams {};
-struct attention_no_fold {
-  template <class P>
-  BI_D attention_no_fold(const P&, const attention_no_teams&, int, int) {}
-};
-BI_D inline const attention_no_teams& attention_team_of_warp(const attention_no_teams& none, int) { return none; }
-template <int HeadDim>
-BI_D attention_team_memory<HeadDim>& attention_team_of_warp(attention_teams_memory<HeadDim>& teams, int warp) {
-  return teams.of_warp[warp];
-}
 
 // Copies the share's tiles into the rings. A warp has every copy_warps-th tile of a leaf, K and V. The places of its tokens
 // are looked up a leaf ahead.
@@ -125,23 +111,17 @@ class attention_leaves_source {
   using memory_type = attention_leaves_memory<Contract, HeadDim>;
   static constexpr int tile = Contract::tile, tiles = memory_type::tiles;
   static constexpr int own_tiles = tiles / shape::copy_warps, tokens = own_tiles * tile / 32;  // of a thread
-  static constexpr bool in_teams = !Share::one_run;
-  using teams_type = std::conditional_t<in_teams, attention_teams_memory<HeadDim>, attention_no_teams>;
 
  public:
-  BI_D attention_leaves_source(const attention_split_params<T>& p, memory_type& memory, teams_type& teams, T* ring,
-                               int slots, const device::attention_walk& walk, const Share& share)
-      : p_(p.a),
+  BI_D attention_leaves_source(const attention_params<T>& p, memory_type& memory, T* ring, int slots,
+                               const device::attention_walk& walk, const Share& share)
+      : p_(p),
         memory_(memory),
-        teams_(teams),
         ring_(ring),
         slots_(slots),
-        walk_(first_walk(teams, walk)),
+        walk_(walk),
         share_(share),
-        cursor_(p.a.view, walk.run.request),
-        fold_(p, attention_team_of_warp(teams, warp_), warp_, lane_) {
-    set_walk(walk);
-  }
+        cursor_(p.view, walk.run.request) {}
 
   // `alone`: the warp has to find the share, see attention_leaves_guess, and to wait for the kernels before.
   BI_D void copy_all(bool alone) {
@@ -156,71 +136,19 @@ class attention_leaves_source {
         __syncwarp();
       }
       if (!first || copied) {
-        if (number_ == 0) note_run();
         const attention_leaf_tiles present = make_attention_leaf_tiles<Contract>(item_, leaf_);
         copy(present, first ? own_tiles : 0);
         at_ = at_.after(present.count(), slots_);
       }
       // A warp that guessed wrong meets the others before it copies: what it waited for does not land on their tiles.
       if (first && copied) meet();
-      const bool more = next(first && !copied);
-      if (!in_teams && !more) return;
-      if (more) look_up();  // what is in the rings covers that
-      meet();               // no warp is two phases ahead of what it has waited for
-      fold(!more);
-      if (!more) return;
+      if (!next(first && !copied)) return;
+      look_up();  // what is in the rings covers that
+      meet();     // no warp is two phases ahead of what it has waited for
     }
   }
 
  private:
-  BI_D device::attention_walk& first_walk(attention_teams_memory<HeadDim>& teams, const device::attention_walk&) const {
-    return teams.walks[warp_];
-  }
-  BI_D static const device::attention_walk& first_walk(const attention_no_teams&, const device::attention_walk& walk) {
-    return walk;
-  }
-  BI_D void set_walk(const device::attention_walk& to) {
-    if constexpr (in_teams) {
-      __syncwarp();  // all have left it
-      if (lane_ == 0) walk_ = to;
-      __syncwarp();
-    } else {
-      walk_ = to;
-    }
-  }
-
-  // What the block does for teams is about its runs of them, which stay in shared memory: two at most, the first and the last.
-  BI_D void note_run() {
-    if constexpr (in_teams) {
-      const device::attention_team& team = teams_.teams[warp_];
-      if (team.members == 1 || lane_ != 0) return;
-      const int noted = team.block == blockIdx.x ? 0 : 1;
-      teams_.of_warp[warp_].noted = noted;
-      if (warp_ != 0) return;
-      attention_leaves_run& run = teams_.runs[noted];
-      run.walk = walk_;
-      run.team = team;
-      run.template enter<Contract>(p_, attention_lengths_of(p_, walk_.run.request));
-    }
-  }
-  // Once the warps have met.
-  BI_D void fold(bool at_end) {
-    if constexpr (in_teams) {
-      auto& own = teams_.of_warp[warp_];
-      if (own.noted >= 0) {
-        __syncwarp();  // all have read it
-        if (lane_ == 0) own.before = own.at, own.at = own.noted, own.noted = -1;
-        __syncwarp();
-        fold_.start(teams_.runs[own.at]);
-      }
-#pragma unroll 1
-      for (int i = 0; i < (at_end ? 2 : 1); ++i) {
-        const int which = i == 0 ? own.at : own.before;
-        if (which >= 0) fold_.go_on(teams_.runs[which], at_end, i == 0);
-      }
-    }
-  }
-
   BI_D static void meet() { device::named_barrier(3, 32 * shape::copy_warps); }
 
   // Finds the share, and says whether the warp's tiles of K of its first leaf are on their way. Before the wait lengths and
@@ -229,16 +157,14 @@ class attention_leaves_source {
   BI_D bool begin() {
     const auto guess = share_.read();
     attention_leaf_tiles present;
-    device::attention_walk found;
-    share_.find(guess, found);
-    set_walk(found);
+    share_.find(guess, walk_);
     bool guessed = walk_.run.count > 0;
     if (guessed) {
       const std::int64_t request = walk_.run.request;
       item_ = attention_request_item<Contract>(p_, request, share_.of(guess, request));
       cursor_ = device::view_cursor(p_.view, request);
       enter_run();
-      head_ = static_cast<std::int32_t>(walk_.run.head);
+      head_ = walk_.run.head;
       present = make_attention_leaf_tiles<Contract>(item_, leaf_);
       guessed = present.begin == 0;
 #pragma unroll
@@ -270,8 +196,7 @@ class attention_leaves_source {
     } else {
       device::cp_async_commit();
       device::cp_async_wait<0>();
-      share_.find(now, found);
-      set_walk(found);
+      share_.find(now, walk_);
     }
     return same;
   }
@@ -281,7 +206,7 @@ class attention_leaves_source {
   }
   // Token i of the thread's, as the page table is now.
   BI_D device::kv_place place_now(int i) const {
-    const std::int64_t index = std::int64_t{leaf_} * Contract::leaf + token(i);
+    const std::int64_t index = leaf_ * Contract::leaf + token(i);
     return index >= item_.lo && index < item_.see
                ? cursor_.look_up(index, [](const std::int32_t* entry) { return device::load_l2(entry); })
                : device::kv_place{-1, 0};
@@ -295,41 +220,21 @@ class attention_leaves_source {
     if (next != nullptr) device::prefetch_l2(next);
   }
   BI_D void enter_run() {
-    if constexpr (in_teams) {
-      __syncwarp();  // all have left the team before
-      if (lane_ == 0) teams_.teams[warp_] = attention_team_of(p_, walk_);
-      __syncwarp();
-    }
-    number_ = 0;
-    leaf_ = leaf_of(0);
+    leaf_ = item_.first_leaf + walk_.run.begin;
+    end_leaf_ = leaf_ + walk_.run.count;
     cursor_.restart();
-    const std::int64_t first = std::int64_t{leaf_} * Contract::leaf;
+    const std::int64_t first = leaf_ * Contract::leaf;
     if (item_.lo < item_.see) cursor_.skip_to(first > item_.lo ? first : item_.lo);
-  }
-
-  BI_D std::int32_t first_leaf() const { return static_cast<std::int32_t>(item_.first_leaf); }
-  // Leaf i of the run, as the view counts.
-  BI_D std::int32_t leaf_of(std::int32_t i) const {
-    if constexpr (in_teams) {
-      const device::attention_team& team = teams_.teams[warp_];
-      if (team.members > 1) return first_leaf() + team.leaf(static_cast<int>(blockIdx.x - team.block), i);
-    }
-    return first_leaf() + static_cast<std::int32_t>(walk_.run.begin) + i;
   }
 
   // To the next leaf, if there is one, or to the first.
   BI_D bool next(bool first) {
     bool new_request = first;
     if (!first) {
-      if (++number_ < walk_.run.count) {
-        leaf_ = leaf_of(number_);
-        return true;
-      }
+      if (++leaf_ < end_leaf_) return true;
       if (Share::one_run || !walk_.more()) return false;
       const std::int64_t request = walk_.run.request;
-      device::attention_walk after = walk_;
-      attention_share_next<Contract>(p_, after);
-      set_walk(after);
+      attention_share_next<Contract>(p_, walk_);
       new_request = walk_.run.request != request;
     }
     if (new_request) enter_request();
@@ -341,15 +246,14 @@ class attention_leaves_source {
   BI_D int token(int i) const { return (warp_ + i / 2 * shape::copy_warps) * tile + i % 2 * 32 + lane_; }
 
   BI_D void look_up() {
-    head_ = static_cast<std::int32_t>(walk_.run.head);
+    head_ = walk_.run.head;
 #pragma unroll
     for (int i = 0; i < tokens; ++i) {
-      const std::int64_t index = std::int64_t{leaf_} * Contract::leaf + token(i);
+      const std::int64_t index = leaf_ * Contract::leaf + token(i);
       places_[i] = index >= item_.lo && index < item_.see ? cursor_.look_up(index) : device::kv_place{-1, 0};
     }
     // The page table comes from memory too.
-    const std::int64_t ahead =
-        number_ + 8 < walk_.run.count ? std::int64_t{leaf_of(number_ + 8)} * Contract::leaf + token(0) : item_.see;
+    const std::int64_t ahead = (leaf_ + 8) * Contract::leaf + token(0);
     const std::int32_t* const entry = ahead < item_.see ? cursor_.entry(ahead) : nullptr;
     if (entry != nullptr) device::prefetch_l2(entry);
   }
@@ -389,21 +293,17 @@ class attention_leaves_source {
 
   const attention_params<T>& p_;
   memory_type& memory_;
-  teams_type& teams_;
   T* const ring_;
   const int slots_;
   const int warp_ = static_cast<int>(threadIdx.x) / 32 - shape::score_warps - shape::value_warps,
             lane_ = static_cast<int>(threadIdx.x) % 32;
-  std::conditional_t<in_teams, device::attention_walk&, device::attention_walk>
-      walk_;  // in registers, or shared memory
+  device::attention_walk walk_;
   const Share share_;
   device::attention_item item_;
-  std::int32_t leaf_ = 0, head_ = 0;
-  std::int32_t number_ = 0;  // of the run's leaves
+  std::int64_t leaf_ = 0, end_leaf_ = 0, head_ = 0;
   device::ring_place at_;
   device::view_cursor cursor_;
   device::kv_place places_[tokens];
-  std::conditional_t<in_teams, attention_team_fold<Contract, T, HeadDim>, attention_no_fold> fold_;
 };
 
 }  // namespace kernel

@@ -28,27 +28,6 @@ struct attention_partials {
   bool by_item;  // cuts has a record of each item, from the block that the item begins in; otherwise of each block
 };
 
-// What the blocks of a team tell each other, of a block: of its run of the item that begins in its share, and of that which
-// began before. Warps that add up V have some of the columns each, and go on by themselves.
-struct alignas(128) attention_team_record {
-  static constexpr int warps = 4;
-  std::int32_t done[2][warps];  // leaves whose partial results are there, or folded; 0 when the kernel starts
-  std::int32_t through[warps];  // members of the first one's team that are; 0 when the kernel starts
-  std::int32_t
-      folded[2][warps];  // leaves of the item, from its first on, that the block folded the rows into that it owns
-};
-
-// Partial results of teams. Of place i, row r and column d: o at o[(i * rows + r) * head_dim + d]; m and l of warp w at
-// ml[(i * rows + r) * warps + w].
-struct attention_team_partials {
-  float2* ml;
-  float* o;
-  attention_team_record* records;  // of each block
-  device::attention_team_places places;
-  std::int64_t rows;
-  std::int32_t blocks;
-};
-
 // Whether leaves that follow an item's first ones in another share stay apart, which the contracts' trees ask for. A
 // benchmark says no for a contract of its own, to see what that costs: its bits depend on the batch.
 template <class Contract>
@@ -57,9 +36,8 @@ inline constexpr bool attention_leaves_apart = true;
 template <class T>
 struct attention_split_params {
   attention_params<T> a;
-  attention_partials partials;    // attention_split.cuh
-  attention_team_partials teams;  // attention_leaves.cuh
-  std::int32_t stages;            // of the ring, or slots of each ring of attention_leaves.cuh
+  attention_partials partials;
+  std::int32_t stages;  // of the ring, or slots of each ring of attention_leaves.cuh
 };
 
 // What a block knows of its share, in shared memory.
@@ -67,6 +45,7 @@ template <int Threads>
 struct attention_share_memory {
   std::int64_t sums[Threads / 32];
   std::int64_t found[3];  // a request, the leaves of the requests before it, its own
+  std::int64_t end, total;
 };
 
 // Sum: an integer that __shfl_up_sync takes.
@@ -123,12 +102,12 @@ BI_D device::attention_item attention_request_item(const attention_params<T>& p,
 // nearly always the same of the call before, and blocks that fold may read it.
 BI_D inline void attention_tell_cut(const attention_partials& partials, std::int64_t heads_kv,
                                     const device::attention_walk& walk, const device::attention_row_tile& rows,
-                                    std::int64_t len) {
+                                    std::int64_t len, std::int64_t end, std::int64_t total) {
   const device::attention_run& run = walk.run;
   if (partials.by_item ? !run.is_first() : walk.more()) return;
   const std::int64_t at = partials.by_item ? run.request * heads_kv + run.head : blockIdx.x;
-  partials.cuts[at] = device::make_attention_cut(run, blockIdx.x, walk.at + run.count, walk.total, rows.first_row,
-                                                 rows.first_row + rows.q_len, len);
+  partials.cuts[at] =
+      device::make_attention_cut(run, blockIdx.x, end, total, rows.first_row, rows.first_row + rows.q_len, len);
 }
 
 // To the run after walk.run.
@@ -154,19 +133,20 @@ BI_D attention_lane_lengths attention_read_lane_lengths(const attention_params<T
   return {attention_read_lengths(p, lane), attention_read_lengths(p, 32 + lane)};
 }
 
-// One block's share, by a warp. Leaves walk.run.count == 0 if the share is empty.
+// One block's share, which ends at leaf `end` of `total`, by a warp. Leaves walk.run.count == 0 if the share is empty.
 template <class Contract, class T>
 BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lane_lengths& l, int lane,
-                                  device::attention_walk& walk) {
+                                  device::attention_walk& walk, std::int64_t& end, std::int64_t& total) {
   const auto leaves_of_lane = [&](const attention_lengths& x, int request) {
     return request < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, request, x).leaves) : 0;
   };
   const int low = leaves_of_lane(l.low, lane), high = leaves_of_lane(l.high, 32 + lane);
   const int to_low = attention_inclusive_sum(low, lane);
   const int to_high = attention_inclusive_sum(high, lane) + __shfl_sync(device::full_warp, to_low, 31);
-  const device::attention_shares shares(__shfl_sync(device::full_warp, to_high, 31) * p.heads_kv, gridDim.x);
-  const std::int64_t begin = shares.begin(blockIdx.x), end = shares.begin(blockIdx.x + 1);
-  walk.total = shares.total;
+  total = __shfl_sync(device::full_warp, to_high, 31) * p.heads_kv;
+  const device::attention_shares shares(total, gridDim.x);
+  const std::int64_t begin = shares.begin(blockIdx.x);
+  end = shares.begin(blockIdx.x + 1);
   walk.run.count = 0;
   if (begin == end) return;
   const auto target = static_cast<int>(device::attention_divide(begin, p.heads_kv));
@@ -192,7 +172,12 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
     return attention_request_item<Contract>(p, request).leaves;
   };
   if (p.batch.requests <= attention_share_requests) {
-    attention_share_of_warp<Contract>(p, attention_read_lane_lengths(p, lane), lane, walk);
+    std::int64_t end, total;
+    attention_share_of_warp<Contract>(p, attention_read_lane_lengths(p, lane), lane, walk, end, total);
+    if (thread == 0) {
+      memory.end = end;
+      memory.total = total;
+    }
     return;
   }
   // Each thread sums a piece of the requests; if it is more than one, a warp then searches the piece that has the share's
@@ -210,9 +195,12 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
   if (warp > 0) end += below;
   const device::attention_shares shares(total * p.heads_kv, gridDim.x);
   const std::int64_t begin = shares.begin(blockIdx.x), share_end = shares.begin(blockIdx.x + 1);
-  walk.total = shares.total;
   walk.run.count = 0;
   if (begin == share_end) return;
+  if (thread == 0) {
+    memory.end = share_end;
+    memory.total = shares.total;
+  }
   const std::int64_t target = device::attention_divide(begin, p.heads_kv);
   if (target >= end - own && target < end) {
     memory.found[0] = first;

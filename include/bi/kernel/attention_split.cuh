@@ -215,7 +215,8 @@ BI_D void attention_split_compute(const attention_split_params<T>& p,
     if (++t == r.end_tile) {
       rows.finish(r);
       if (threadIdx.x == 0) {
-        attention_tell_cut(p.partials, p.a.heads_kv, r.walk, r.rows, p.a.len[r.rows.request]);
+        attention_tell_cut(p.partials, p.a.heads_kv, r.walk, r.rows, p.a.len[r.rows.request], memory.share.end,
+                           memory.share.total);
       }
       ++run;
       t = -1;

@@ -25,7 +25,7 @@ struct attention_schedule {
   // Thread blocks; mma, prefill: tiles are dealt out round after round, split: leaves in equal shares.
   std::int64_t blocks = 0;
   attention_kernel kernel = attention_kernel::mma;
-  int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..5; 0: as many as fit
+  int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as fit
   // split, one row warp: thread blocks of a cluster, 2, 4, 8 or 16, each cluster with one item of at most twice as many
   // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
   int cluster = 0;
@@ -120,46 +120,40 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
   return s;
 }
 
-// Where the split schedule's partial results lie in the workspace: a record of each block, or of each item if those are no
-// more, then the places.
-inline constexpr std::int64_t attention_record_bytes = 128;
+// Where the split schedule's partial results lie in the workspace: records of what was cut, then the places.
 struct attention_split_space {
   std::int64_t places_a_block = 0;
   std::int64_t records = 0;  // bytes, before the first place
   std::int64_t ml = 0;       // bytes, before the rows themselves
   std::int64_t bytes = 0;
 };
-// Of a packed row: m and l, for each warp of bi/kernel/attention_leaves.cuh, and o.
-constexpr std::int64_t attention_place_bytes(std::int64_t rows, std::int64_t head_dim) {
-  return rows * (4 * 8 + head_dim * 4);
-}
 
 // `most_leaves`: of one item; `most_total`: of a call, all heads together; `rows`: packed, of an item.
 constexpr attention_split_space attention_split_carve(std::int64_t blocks, std::int64_t most_leaves,
-                                                      std::int64_t most_total, std::int64_t rows,
-                                                      std::int64_t head_dim) {
+                                                      std::int64_t most_total, std::int64_t rows, std::int64_t head_dim,
+                                                      std::int64_t record_bytes) {
   const auto aligned = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
   attention_split_space s;
-  // Of the items that a block's share begins and ends in, leaves folded, and leaves apart, at most its share.
+  // A block folds one item's first leaves, and leaves apart at most its share of an item that began before.
   const std::int64_t share = most_total / blocks + (most_total % blocks != 0 ? 1 : 0);
-  const std::int64_t apart = share < 2 * (most_leaves - 1) ? share : 2 * (most_leaves - 1);
-  s.places_a_block = 2 + (apart > 1 ? apart : 1);
+  const std::int64_t apart = share < most_leaves - 1 ? share : most_leaves - 1;
+  s.places_a_block = 1 + (apart > 1 ? apart : 1);
   const std::int64_t places = blocks * s.places_a_block;
-  s.records = aligned(blocks * attention_record_bytes);
-  s.ml = aligned(places * rows * 4 * 8);
+  s.records = aligned(blocks * record_bytes);
+  s.ml = aligned(places * rows * 8);
   s.bytes = s.records + s.ml + places * rows * head_dim * 4;
   return s;
 }
 
 // Enough for every number of blocks up to attention_split_most_blocks.
 constexpr std::int64_t attention_split_bytes(std::int64_t most_leaves, std::int64_t most_total, std::int64_t rows,
-                                             std::int64_t head_dim) {
+                                             std::int64_t head_dim, std::int64_t record_bytes) {
   constexpr std::int64_t blocks = attention_split_most_blocks;
-  const std::int64_t apart = 2 * (most_leaves - 1) > 1 ? 2 * (most_leaves - 1) : 1;
-  // blocks * (2 + ceil(total / blocks)) is no more than this, and grows with blocks where `apart` decides.
-  const std::int64_t by_total = most_total + 3 * blocks, by_item = blocks * (2 + apart);
+  const std::int64_t apart = most_leaves - 1 > 1 ? most_leaves - 1 : 1;
+  // blocks * (1 + ceil(total / blocks)) is no more than this, and grows with blocks where `apart` decides.
+  const std::int64_t by_total = most_total + 2 * blocks, by_item = blocks * (1 + apart);
   const std::int64_t places = by_total < by_item ? by_total : by_item;
-  return blocks * attention_record_bytes + places * attention_place_bytes(rows, head_dim) + 2 * 256;
+  return blocks * record_bytes + places * rows * (head_dim * 4 + 8) + 2 * 256;
 }
 
 }  // namespace schedule
