@@ -358,8 +358,8 @@ BI_D __noinline__ cut_result settle_cuts(const sample_plan& plan, sample_memory&
   std::uint64_t best = 0;
 #pragma unroll 1
   for (int i = thread; i < static_cast<int>(once.listed); i += sample_threads) {
-    const std::uint64_t r = once.rank[i];
-    if (r > best && cuts.keeps<Contract>(once.x[i], contract::rank_id(r))) best = r;
+    const std::uint64_t rank = once.rank[i];
+    if (rank > best && cuts.keeps<Contract>(once.x[i], contract::rank_id(rank))) best = rank;
   }
   best = device::block_reduce(best, m.reduce, device::integer_max{});
   all = exchange.tell(best, 0);
