@@ -30,20 +30,8 @@ static_assert(c::active_lanes(2040) == 255 && c::active_lanes(2041) == 256 && c:
 static_assert(c::lane_of(0) == 0 && c::lane_of(7) == 0 && c::lane_of(8) == 1 && c::lane_of(2047) == 255);
 static_assert(c::lane_of(2048) == 0 && c::lane_of(8191) == 255);
 
-// Not associative and not commutative: any change of the tree's shape, an empty lane that takes part, or operands that
-// change places, give other bits.
-struct mix_step {
-  float operator()(float a, float b) const {
-    const std::uint64_t pair = static_cast<std::uint64_t>(bi::bits_of(a)) << 32 | bi::bits_of(b);
-    return bi::float_of(static_cast<std::uint32_t>(bi::mix64(pair + 0x9E3779B97F4A7C15u)) & 0x7f7fffffu);
-  }
-};
-
-template <class Fold, class Combine>
-float row(const std::vector<float>& x, std::int64_t n, float start, Fold fold, Combine combine) {
-  std::vector<float> results(static_cast<std::size_t>(c::row_blocks(n)) + 1);
-  return c::reduce_row(x.data(), n, start, fold, combine, results.data());
-}
+using test::mix_step;
+using test::row;
 
 std::string hex(float a, float b) { return test::difference(&a, &b, 1); }
 

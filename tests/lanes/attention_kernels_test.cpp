@@ -119,7 +119,7 @@ class attention_case {
     k::attention_params<T> p = params();
     p.batch.tile_rows = 64;
     lanes::launch(blocks, k::attention_mma_shape<HeadDim, 4>::threads, k::attention_mma_kernel<contract, T, HeadDim, 4>,
-                  p, turn(g));
+                  p, g);
     check("mma, " + std::to_string(blocks) + " blocks");
   }
 
@@ -141,11 +141,11 @@ class attention_case {
     p.partials.places.a_block = space.places_a_block;
     p.partials.rows = rows, p.partials.by_item = items <= blocks, p.stages = slots;
     REQUIRE((k::attention_leaves_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
-    lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, turn(g));
+    lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, g);
     const std::int64_t units = (p.partials.by_item ? items : blocks) * rows * (HeadDim / k::attention_fold_columns);
     const k::attention_fold_params<T> fold = {p.a, p.partials, blocks, units <= 3};
     lanes::launch(static_cast<int>(std::min<std::int64_t>(units, 3)), k::attention_fold_threads,
-                  k::attention_fold_kernel<contract, T, HeadDim>, fold, turn(g));
+                  k::attention_fold_kernel<contract, T, HeadDim>, fold, g);
     check("leaves, " + std::to_string(blocks) + " blocks, " + std::to_string(slots) + " slots");
   }
 
@@ -164,9 +164,6 @@ class attention_case {
     return leaf < 16 ? x : -x;
   }
 
-  static auto turn(test::generator& g) {
-    return [&g](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); };
-  }
   void check(const std::string& what) const {
     INFO(what);
     REQUIRE(test::difference(out_, expected_) == "");

@@ -26,10 +26,6 @@ namespace {
 using bi::bf16;
 using bi::fp16;
 
-auto any_turn(test::generator& g) {
-  return [&g](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); };
-}
-
 // Rows of cols elements, `pad` apart; out begins as 0xff bytes, and what lies between its rows stays.
 template <class T, class Out = T>
 struct row_arrays {
@@ -82,7 +78,7 @@ void rms_norm_by(const Kernel& kernel, int threads, const grid& of, std::int64_t
     if (with_residual) p.residual = a.residual.data(), p.residual_out = a.sum.data();
     p.x_stride = p.residual_stride = p.residual_out_stride = p.out_stride = a.stride;
     p.rows = rows, p.inner = 1, p.cols = cols, p.eps = args.eps, p.aligned = a.aligned();
-    lanes::launch(of.blocks, threads * of.rows_a_block, kernel, p, any_turn(g));
+    lanes::launch(of.blocks, threads * of.rows_a_block, kernel, p, g);
     INFO(rows << " rows of " << cols << " + " << pad << ", " << of.blocks << " blocks of " << threads << " x "
               << of.rows_a_block);
     a.check();
@@ -100,7 +96,7 @@ void layer_norm_by(const Kernel& kernel, int threads, const grid& of, std::int64
   bi::kernel::layer_norm_params<T> p = {};
   p.x = a.x.data(), p.out = a.out.data(), p.weight = args.weight, p.bias = args.bias;
   p.x_stride = p.out_stride = a.stride, p.rows = rows, p.cols = cols, p.eps = args.eps, p.aligned = a.aligned();
-  lanes::launch(of.blocks, threads * of.rows_a_block, kernel, p, any_turn(g));
+  lanes::launch(of.blocks, threads * of.rows_a_block, kernel, p, g);
   INFO(rows << " rows of " << cols << ", " << of.blocks << " blocks of " << threads << " x " << of.rows_a_block);
   a.check();
 }
@@ -145,10 +141,10 @@ TEST_CASE("softmax and logsumexp: kernels have the reference's bytes in any grid
       p.x = a.x.data(), p.out = a.out.data(), p.x_stride = p.out_stride = cols, p.rows = 5, p.cols = cols;
       INFO("columns " << cols << ", values " << static_cast<int>(kind));
       REQUIRE(bi::describe(bi::reference::softmax(args, 1)) == "ok");
-      lanes::launch(1, 128, k::softmax_kernel<c, c::softmax_form, bf16, float, 32, 4>, p, any_turn(g));
+      lanes::launch(1, 128, k::softmax_kernel<c, c::softmax_form, bf16, float, 32, 4>, p, g);
       a.check();
       REQUIRE(bi::describe(bi::reference::log_softmax(args, 1)) == "ok");
-      lanes::launch(2, 256, k::softmax_kernel<c, c::log_softmax_form, bf16, float, 256, 1>, p, any_turn(g));
+      lanes::launch(2, 256, k::softmax_kernel<c, c::log_softmax_form, bf16, float, 256, 1>, p, g);
       a.check();
       std::vector<float> lse(5), expected(5);
       bi::logsumexp_args<bf16> of;
@@ -156,7 +152,7 @@ TEST_CASE("softmax and logsumexp: kernels have the reference's bytes in any grid
       REQUIRE(bi::describe(bi::reference::logsumexp(of, 1)) == "ok");
       k::logsumexp_params<bf16> q = {};
       q.x = a.x.data(), q.out = lse.data(), q.x_stride = cols, q.rows = 5, q.cols = cols;
-      lanes::launch(3, 64, k::logsumexp_kernel<c, bf16, 64, 1>, q, any_turn(g));
+      lanes::launch(3, 64, k::logsumexp_kernel<c, bf16, 64, 1>, q, g);
       REQUIRE(test::difference(lse, expected) == "");
     }
   }
@@ -175,9 +171,9 @@ TEST_CASE("argmax: its kernel finds the reference's index in any grid", "[lanes]
       k::arg_reduce_params<fp16> p = {};
       p.x = x.data(), p.index = index.data(), p.x_stride = cols, p.rows = 6, p.cols = cols;
       INFO("columns " << cols << ", values " << static_cast<int>(kind));
-      lanes::launch(2, 256, k::arg_reduce_kernel<bi::contract::arg_max_step, fp16, 256, 1>, p, any_turn(g));
+      lanes::launch(2, 256, k::arg_reduce_kernel<bi::contract::arg_max_step, fp16, 256, 1>, p, g);
       REQUIRE(index == expected);
-      lanes::launch(1, 128, k::arg_reduce_kernel<bi::contract::arg_max_step, fp16, 32, 4>, p, any_turn(g));
+      lanes::launch(1, 128, k::arg_reduce_kernel<bi::contract::arg_max_step, fp16, 32, 4>, p, g);
       REQUIRE(index == expected);
     }
   }

@@ -15,6 +15,7 @@
 #include "bi/reference/rms_norm.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/row_schedules.hpp"
 
 // What threads make of a row, by bi/device/row.cuh and bi/device/held_sum.cuh themselves, lane by lane: the contract's tree.
 
@@ -22,19 +23,8 @@ namespace {
 
 namespace c = bi::contract;
 
-// Not associative and not commutative, as in tests/contract/row_tree_test.cpp.
-struct mix_step {
-  float operator()(float a, float b) const {
-    const std::uint64_t pair = static_cast<std::uint64_t>(bi::bits_of(a)) << 32 | bi::bits_of(b);
-    return bi::float_of(static_cast<std::uint32_t>(bi::mix64(pair + 0x9E3779B97F4A7C15u)) & 0x7f7fffffu);
-  }
-};
-
-template <class Fold, class Combine>
-float row(const std::vector<float>& x, std::int64_t n, float start, Fold fold, Combine combine) {
-  std::vector<float> results(static_cast<std::size_t>(c::row_blocks(n)) + 1);
-  return c::reduce_row(x.data(), n, start, fold, combine, results.data());
-}
+using test::mix_step;
+using test::row;
 
 std::string differ(const std::vector<float>& got, float expected) {
   for (std::size_t thread = 0; thread < got.size(); ++thread) {
@@ -42,11 +32,6 @@ std::string differ(const std::vector<float>& got, float expected) {
     if (!text.empty()) return "thread " + std::to_string(thread) + ": " + text;
   }
   return "";
-}
-
-// Warps take turns at random.
-auto any_turn(test::generator& g) {
-  return [&g](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); };
 }
 
 // All rows of x with these lengths, one after another by the same group; what each thread has of each.
@@ -65,7 +50,7 @@ std::vector<std::vector<float>> fold_rows(const std::vector<float>& x, const std
       out[i][static_cast<std::size_t>(thread)] = group.fold_row(lengths[i], start, fold, step);
     }
   };
-  lanes::run_block(Threads, body, any_turn(g));
+  lanes::run_block(Threads, body, g);
   return out;
 }
 
@@ -101,7 +86,7 @@ void check_held(const std::vector<float>& x, test::generator& g) {
       });
     }
   };
-  lanes::run_block(Threads, body, any_turn(g));
+  lanes::run_block(Threads, body, g);
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     INFO(Threads << " threads, " << Held << " vectors, length " << lengths[i]);
     REQUIRE(differ(out[i], row(x, lengths[i], 0.0f, c::add_step{}, c::add_step{})) == "");
@@ -133,7 +118,7 @@ void check_rms_norm(std::int64_t cols, bool with_residual, test::generator& g) {
     bi::device::row_group<Threads> group(thread, &scratch);
     bi::kernel::rms_norm_row<contract>(group, p, 0);
   };
-  lanes::run_block(Threads, body, any_turn(g));
+  lanes::run_block(Threads, body, g);
   INFO(Threads << " threads, " << cols << " columns, residual " << with_residual);
   REQUIRE(test::difference(out, expected) == "");
   REQUIRE(test::difference(sum, expected_sum) == "");
@@ -182,7 +167,7 @@ TEST_CASE("row_group: block results of three levels", "[lanes][row_tree]") {
           out[static_cast<std::size_t>(thread)] = group.fold_results(
               count, 1.0f, [&](std::int64_t b) { return x[static_cast<std::size_t>(b)]; }, mix_step{});
         },
-        any_turn(g));
+        g);
     auto results = x;
     INFO("results " << count);
     REQUIRE(differ(out, c::reduce_results(results.data(), count, 1.0f, mix_step{})) == "");
@@ -219,6 +204,6 @@ TEST_CASE("lanes: a tree of another shape has other bits", "[lanes][row_tree]") 
         };
         out[static_cast<std::size_t>(thread)] = group.fold_row(2048, 1.0f, fold, mix_step{});
       },
-      any_turn(g));
+      g);
   CHECK(differ(out, row(x, 2048, 1.0f, mix_step{}, mix_step{})) != "");
 }

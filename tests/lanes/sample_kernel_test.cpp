@@ -69,8 +69,7 @@ void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::v
   lanes::shared_memory() = bi::kernel::shared;
   std::memset(bi::kernel::shared, 0x5a, bi::kernel::sample_memory_bytes);
   lanes::launch(blocks, bi::kernel::sample_threads,
-                bi::kernel::sample_kernel<bi::contract::sample_draft, T, sample_params>, p,
-                [&](std::size_t warps) { return static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps))); });
+                bi::kernel::sample_kernel<bi::contract::sample_draft, T, sample_params>, p, g);
   INFO(rows << " rows of " << vocab << ", " << blocks << " blocks, once " << once << ", values "
             << static_cast<int>(kind) << ", factor " << factor);
   REQUIRE(test::difference(got.token, expected.token) == "");

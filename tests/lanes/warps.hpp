@@ -14,7 +14,7 @@
 #include <vector>
 
 // Warps on the CPU: device code itself, compiled for the host, runs with 32 lanes a warp, each with a stack of its own, which
-// take turns where lanes or a thread block's threads meet. Whose turn it is a test decides, so warps may run at any speeds.
+// take turns where lanes or a thread block's threads meet. Whose turn it is is drawn, so warps may run at any speeds.
 // A test includes this first.
 
 #define threadIdx stub_threadIdx
@@ -23,6 +23,8 @@
 #define blockDim stub_blockDim
 #include "bi/config.hpp"
 #include "runtime/stub/cuda_runtime_api.h"
+// The stub's words come first.
+#include "support/data.hpp"
 #undef threadIdx
 #undef blockIdx
 #undef gridDim
@@ -54,11 +56,14 @@ struct place {
 };
 inline place where;  // of the lane that runs
 
-// Where all threads of a thread block meet.
+// Where all threads of a thread block meet, or so many of them.
 struct block_barrier {
   int threads, met = 0;
   unsigned phase = 0;
   bool any[2] = {};  // of this phase's threads, and the next one's
+
+  // Whether any of them says so.
+  bool meet(bool yes);
 };
 
 class warp {
@@ -97,7 +102,6 @@ class warp {
   }
 
   // ---- for the lane that runs
-  static warp& now() { return *now_; }
   static int lane() { return lane_; }
   // Ends its turn.
   static void pass() {
@@ -120,20 +124,7 @@ class warp {
     return values;
   }
 
-  // Whether any of the block's threads says so.
-  static bool meet_block(bool any = false) {
-    block_barrier& b = *now_->barrier_;
-    const unsigned phase = b.phase;
-    b.any[phase % 2] = b.any[phase % 2] || any;
-    if (++b.met == b.threads) {
-      b.met = 0;
-      ++b.phase;
-      b.any[b.phase % 2] = false;
-    } else {
-      while (b.phase == phase) pass();
-    }
-    return b.any[phase % 2];
-  }
+  static bool meet_block(bool any = false) { return now_->barrier_->meet(any); }
 
  private:
   static constexpr std::size_t stack_bytes = 64 * 1024;
@@ -159,6 +150,19 @@ class warp {
   unsigned phase_ = 0;
 };
 
+inline bool block_barrier::meet(bool yes) {
+  const unsigned now = phase;
+  any[now % 2] = any[now % 2] || yes;
+  if (++met == threads) {
+    met = 0;
+    ++phase;
+    any[phase % 2] = false;
+  } else {
+    while (phase == now) warp::pass();
+  }
+  return any[now % 2];
+}
+
 template <class T>
 std::uint64_t to_bits(T x) {
   std::uint64_t bits = 0;
@@ -177,9 +181,8 @@ T value_of(T x, int lane) {
   return from_bits<T>(warp::meet(to_bits(x))[static_cast<std::size_t>(lane & 31)]);
 }
 
-// The threads of one thread block run body(thread), warps in turns that `turn(warps)` deals out, until all have ended.
-template <class Turn>
-void run_block(int threads, const std::function<void(int)>& body, const Turn& turn, unsigned block = 0) {
+// The threads of one thread block run body(thread), warps in any turns, until all have ended.
+inline void run_block(int threads, const std::function<void(int)>& body, test::generator& g, unsigned block = 0) {
   block_barrier barrier = {threads};
   where.block_size = {static_cast<unsigned>(threads), 1, 1};
   std::vector<std::unique_ptr<warp>> warps;
@@ -189,7 +192,7 @@ void run_block(int threads, const std::function<void(int)>& body, const Turn& tu
   }
   std::vector<bool> ended(warps.size());
   for (std::size_t left = warps.size(); left > 0;) {
-    const std::size_t i = turn(warps.size());
+    const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps.size())));
     if (ended[i] || warps[i]->run()) continue;
     ended[i] = true;
     --left;
@@ -197,13 +200,13 @@ void run_block(int threads, const std::function<void(int)>& body, const Turn& tu
 }
 
 // A kernel, block after block.
-template <class Turn, class Params>
+template <class Params>
 void launch(int blocks, int threads, void (*kernel)(Params), const std::remove_const_t<Params>& params,
-            const Turn& turn) {
+            test::generator& g) {
   where.grid.x = static_cast<unsigned>(blocks);
   for (int b = 0; b < blocks; ++b)
     run_block(
-        threads, [&](int) { kernel(params); }, turn, static_cast<unsigned>(b));
+        threads, [&](int) { kernel(params); }, g, static_cast<unsigned>(b));
 }
 
 }  // namespace lanes
@@ -286,13 +289,7 @@ inline void meet_named(int id, int threads) {
   static std::map<int, block_barrier> all;
   block_barrier& b = all[id];
   b.threads = threads;
-  const unsigned phase = b.phase;
-  if (++b.met == threads) {
-    b.met = 0;
-    ++b.phase;
-  } else {
-    while (b.phase == phase) warp::pass();
-  }
+  b.meet(false);
 }
 
 // What addresses of shared memory count from: the array of a kernel that names its size at the launch.
@@ -318,6 +315,10 @@ template <class T>
 T __reduce_max_sync(unsigned, T x) {
   return lanes::reduce(x, [](T a, T b) { return a < b ? b : a; });
 }
+template <class T>
+T __reduce_min_sync(unsigned, T x) {
+  return lanes::reduce(x, [](T a, T b) { return b < a ? b : a; });
+}
 template <class T, class U>
 T atomicAdd(T* p, U x) {
   return lanes::exchange(p, [&](T y) { return static_cast<T>(y + static_cast<T>(x)); });
@@ -341,8 +342,3 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
 inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
-
-template <class T>
-T __reduce_min_sync(unsigned, T x) {
-  return lanes::reduce(x, [](T a, T b) { return b < a ? b : a; });
-}

@@ -25,6 +25,21 @@ enum class schedule {
 inline constexpr schedule all_schedules[] = {schedule::definition, schedule::warp, schedule::warp_xor, schedule::block,
                                              schedule::scattered};
 
+// Not associative and not commutative: any change of the tree's shape, an empty lane that takes part, or operands that
+// change places, give other bits.
+struct mix_step {
+  float operator()(float a, float b) const {
+    const std::uint64_t pair = static_cast<std::uint64_t>(bi::bits_of(a)) << 32 | bi::bits_of(b);
+    return bi::float_of(static_cast<std::uint32_t>(bi::mix64(pair + 0x9E3779B97F4A7C15u)) & 0x7f7fffffu);
+  }
+};
+
+template <class Fold, class Combine>
+float row(const std::vector<float>& x, std::int64_t n, float start, Fold fold, Combine combine) {
+  std::vector<float> results(static_cast<std::size_t>(bi::contract::row_blocks(n)) + 1);
+  return bi::contract::reduce_row(x.data(), n, start, fold, combine, results.data());
+}
+
 // What one lane makes of x[0, n): its vectors, ascending.
 template <class Fold>
 float simulate_lane(const float* x, std::int64_t n, std::int64_t lane, float start, Fold fold) {
