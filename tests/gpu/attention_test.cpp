@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bi/attention.hpp"
+#include "bi/device/attention_split.cuh"
 #include "golden/cases_attention.hpp"
 #include "gpu/support/forced_attention.hpp"
 #include "gpu/support/forced_backend.hpp"
@@ -305,6 +306,26 @@ TEST_CASE("attention: an item of many partial results", "[gpu][attention][schedu
   constexpr auto causal = bi::attention_mask::causal;
   force_split<bf16, 64>(1, 1, 0, causal, values::normal, {0, 1, 9000, 5000, 256, 17000, 40000, 511, 70000}, true);
   force_split<bf16, 128>(2, 1, 9000, causal, values::hostile, {0, 1, 9000, 5000, 256, 17000, 0, 511}, true);
+}
+
+// A fold drops their lines, which nobody may read after it; the call that follows finds none of them.
+TEST_CASE("attention: partial results that stay in the cache until they are folded",
+          "[gpu][attention][schedule][split]") {
+  attention_case c;
+  c.len = {9000, 17000, 300};
+  c.q_len = {1, 1, 1};
+  c.heads_q = 16, c.heads_kv = 2, c.head_dim = 128;
+  std::vector<bi::schedule::attention_schedule> schedules;
+  for (const std::int64_t blocks : {2, 3, 7, 66}) {
+    schedules.push_back({1, true, blocks, bi::schedule::attention_kernel::split});
+  }
+  CHECK(bi::device::attention_stays(200 / 7, 8, 128));
+  CHECK_FALSE(bi::device::attention_stays(200 / 66, 8, 128));
+  const auto run = [&](auto& b) { return test::run_attention<bf16, 128>(b, c, 94); };
+  test::host_backend host;
+  const test::manifest_operation o = {"attention 128", bi::contract::attention_v1<bf16>::name};
+  const auto expected = run(host);
+  for (int round = 0; round < 3; ++round) test::check_forced(o, schedules, test::to_string(c), expected, run);
 }
 
 TEST_CASE("attention: a cluster for each request and head", "[gpu][attention][schedule][split]") {

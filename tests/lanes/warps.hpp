@@ -255,10 +255,19 @@ T reduce(T x, const Combine& combine) {
 struct copy {
   void* to;
   std::array<unsigned char, 16> bytes;
+  int later = 0;  // groups committed since, its own among them; 0: it is in none yet
 };
-inline void land(std::vector<copy>& all) {
-  for (const copy& c : all) std::memcpy(c.to, c.bytes.data(), c.bytes.size());
-  all.clear();
+// Those that so many groups or more have followed, or of no group and none.
+inline void land(std::vector<copy>& all, int later = 0) {
+  std::vector<copy> rest;
+  for (const copy& c : all) {
+    if (c.later < later) {
+      rest.push_back(c);
+    } else {
+      std::memcpy(c.to, c.bytes.data(), c.bytes.size());
+    }
+  }
+  all.swap(rest);
 }
 struct memory_barrier {
   int count, missing, phase;
@@ -284,6 +293,11 @@ inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address
 inline std::vector<copy>& copies() {  // of the thread
   static std::map<unsigned, std::vector<copy>> all;
   return all[where.thread.x];
+}
+// What happens while a kernel waits for those before it: a test may write then what they would.
+inline std::function<void()>& before_dependencies() {
+  static std::function<void()> all;
+  return all;
 }
 inline void meet_named(int id, int threads) {
   static std::map<int, block_barrier> all;

@@ -96,6 +96,12 @@ struct attention_places {
   }
 };
 
+// Whether a block leaves so much for one item, `leaves` of `rows` packed rows, that it pays to keep partial results in the L2
+// cache until they are folded: to write one to memory there takes as long as to read three. Of less most stay anyway.
+BI_HD constexpr bool attention_stays(std::int64_t leaves, std::int64_t rows, std::int64_t head_dim) {
+  return leaves * rows * head_dim >= 28 * 1024;
+}
+
 // Consecutive leaves of one item in one share.
 struct attention_run {
   std::int64_t request = 0, head = 0;

@@ -12,6 +12,7 @@
 #include "bi/device/attention_tile.cuh"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/load.cuh"
+#include "bi/device/ptx/store.cuh"
 #include "bi/device/ptx/tma.cuh"
 #include "bi/device/row.cuh"
 #include "bi/kernel/attention_fold_list.cuh"
@@ -67,6 +68,8 @@ class attention_fold_row {
       memory_.sections[warp_] = (static_cast<int>(parts) + section - 1) / section;
       memory_.out[warp_] = out;
       memory_.lse[warp_] = lse;
+      memory_.stays[warp_] =
+          device::attention_stays(device::attention_divide(cut.total, p_.blocks), rows.rows, HeadDim);
     }
     __syncwarp();
     m_ = neg_inf_f32();
@@ -120,6 +123,7 @@ class attention_fold_row {
   // Folds what start() asked for, and writes the row if that was the last. Says whether there are more rounds.
   BI_D bool fold(int round) {
     make_factors();
+    if (memory_.stays[warp_]) drop();
     const int sections = memory_.sections[warp_] - round * team_;
     for (int turn = 0; turn < team_ && turn < sections; ++turn) {
       if (turn == turn_) take_turn();
@@ -180,6 +184,13 @@ class attention_fold_row {
       o_[i] = mul_rn(o_[i], b.x), o_[i + 1] = mul_rn(o_[i + 1], b.y);
       o_[i + 2] = mul_rn(o_[i + 2], b.z), o_[i + 3] = mul_rn(o_[i + 3], b.w);
     }
+  }
+
+  // What the section has read nobody reads again, and it need not go to memory. A line is a warp's columns of a row.
+  BI_D void drop() const {
+    static_assert(attention_fold_columns * sizeof(float) == 128, "columns fill a line");
+    if (lane_ >= count_) return;
+    device::discard_line(p_.partials.o + std::int64_t{memory_.at[warp_][lane_]} * HeadDim + memory_.column[warp_]);
   }
 
   BI_D void take_turn() {

@@ -48,6 +48,7 @@ struct attention_fold_memory {
   int row[attention_fold_warps], column[attention_fold_warps], sections[attention_fold_warps];
   void* out[attention_fold_warps];
   float* lse[attention_fold_warps];
+  bool stays[attention_fold_warps];  // whether the item's partial results do until they are folded
   int sums[attention_fold_warps];  // units of the records of a warp's threads
   int found[2];                    // a unit's record, and which of the record's it is
 };

@@ -36,9 +36,11 @@ struct attention_leaves_results {
   const attention_split_params<T>& p;
 
   template <class Value>
-  BI_D void leaf(const attention_leaves_run&, int i, int row, int column, int lane, float m, float l,
+  BI_D void leaf(const attention_leaves_run& of, int i, int row, int column, int lane, float m, float l,
                  const Value& o) const {
-    attention_give<HeadDim, blocks>(p.partials, p.partials.places.leaf(blockIdx.x, i), row, column, lane, m, l, o);
+    const bool stays = device::attention_stays(of.walk.run.count, of.rows.rows, HeadDim);
+    attention_give<HeadDim, blocks>(p.partials, p.partials.places.leaf(blockIdx.x, i), row, column, lane, m, l, o,
+                                    stays);
   }
   template <class Value>
   BI_D void folded(const attention_leaves_run& of, int row, int column, int lane, float m, float l,

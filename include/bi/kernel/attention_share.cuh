@@ -8,6 +8,7 @@
 #include "bi/contract/attention.hpp"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
+#include "bi/device/ptx/store.cuh"
 #include "bi/device/ptx/tma.cuh"
 #include "bi/device/row.cuh"
 #include "bi/kernel/attention_mma.cuh"
@@ -230,15 +231,17 @@ BI_D void attention_share_start(const attention_params<T>& p, attention_share_me
 }
 
 // A thread's columns of packed row `row`, 8 j + 2 t + e from `column` on, as a partial result. o(2 j + e): their values.
+// stays: in the L2 cache, see attention_stays.
 template <int HeadDim, int Blocks, class Value>
 BI_D void attention_give(const attention_partials& partials, std::int64_t place, int row, int column, int lane, float m,
-                         float l, const Value& o) {
+                         float l, const Value& o, bool stays = false) {
   const std::int64_t i = place * partials.rows + row;
   if (column == 0 && lane % 4 == 0) *reinterpret_cast<float2*>(partials.ml + 2 * i) = make_float2(m, l);
   float* target = partials.o + i * HeadDim + column + lane % 4 * 2;
+  const std::uint64_t policy = stays ? device::policy_evict_last() : device::policy_evict_normal();
 #pragma unroll
   for (int j = 0; j < Blocks; ++j) {
-    *reinterpret_cast<float2*>(target + 8 * j) = make_float2(o(2 * j), o(2 * j + 1));
+    device::store_global_8(reinterpret_cast<float2*>(target + 8 * j), make_float2(o(2 * j), o(2 * j + 1)), policy);
   }
 }
 

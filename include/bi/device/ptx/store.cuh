@@ -6,16 +6,28 @@
 
 #include "bi/config.hpp"
 
-// 16 bytes to global memory in one instruction, p aligned to 16.
+// Stores to global memory, in one instruction each.
 
 BI_NAMESPACE_BEGIN
 namespace device {
 
+// p aligned to 16.
 BI_D inline void store_global_16(void* p, std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
                :
                : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
+}
+// With a policy of the L2 cache (bi/device/ptx/tma.cuh); p aligned to 8.
+BI_D inline void store_global_8(float2* p, float2 x, std::uint64_t policy) {
+  asm volatile("st.global.L2::cache_hint.v2.f32 [%0], {%1, %2}, %3;"
+               :
+               : "l"(__cvta_generic_to_global(p)), "f"(x.x), "f"(x.y), "l"(policy)
+               : "memory");
+}
+// What the 128 bytes at p hold, aligned to 128, is lost: if memory does not have it yet, it need not.
+BI_D inline void discard_line(void* p) {
+  asm volatile("discard.global.L2 [%0], 128;" : : "l"(__cvta_generic_to_global(p)) : "memory");
 }
 
 }  // namespace device

@@ -10,7 +10,9 @@ namespace device {
 
 inline void named_barrier(int id, int threads) { lanes::meet_named(id, threads); }
 inline void launch_dependents() {}
-inline void wait_for_dependencies() {}
+inline void wait_for_dependencies() {
+  if (lanes::before_dependencies()) lanes::before_dependencies()();
+}
 
 }  // namespace device
 BI_NAMESPACE_END

@@ -13,7 +13,7 @@ namespace device {
 
 // Lands when the barrier that hears of it completes its phase, or its thread waits for it: nobody can count on it before.
 inline void cp_async_16(void* shared, const void* global, int bytes) {
-  lanes::copy c = {shared, {}};
+  lanes::copy c = {shared, {}, 0};
   std::memcpy(c.bytes.data(), global, static_cast<std::size_t>(bytes));
   lanes::copies().push_back(c);
 }
@@ -24,10 +24,12 @@ inline void cp_async_16(std::uint32_t shared, const void* global) { cp_async_16(
 inline void cp_async_16(void* shared, const void* global, int bytes, std::uint64_t) {
   cp_async_16(shared, global, bytes);
 }
-inline void cp_async_commit() {}
+inline void cp_async_commit() {
+  for (lanes::copy& c : lanes::copies()) ++c.later;
+}
 template <int Pending>
 void cp_async_wait() {
-  lanes::land(lanes::copies());
+  lanes::land(lanes::copies(), Pending + 1);
 }
 
 }  // namespace device

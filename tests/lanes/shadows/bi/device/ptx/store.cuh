@@ -14,6 +14,8 @@ inline void store_global_16(void* p, std::uint32_t a, std::uint32_t b, std::uint
   const std::uint32_t words[4] = {a, b, c, d};
   std::memcpy(p, words, sizeof words);
 }
+inline void store_global_8(float2* p, float2 x, std::uint64_t) { *p = x; }
+inline void discard_line(void* p) { std::memset(p, 0x7f, 128); }
 
 }  // namespace device
 BI_NAMESPACE_END

@@ -12,6 +12,8 @@ namespace device {
 
 inline void prefetch_l2(const void*) {}
 inline std::uint64_t policy_evict_first() { return 0; }
+inline std::uint64_t policy_evict_normal() { return 0; }
+inline std::uint64_t policy_evict_last() { return 0; }
 template <class T>
 T load_l2(const T* p) {
   return *p;
