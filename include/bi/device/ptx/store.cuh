@@ -6,7 +6,7 @@
 
 #include "bi/config.hpp"
 
-// 16 bytes to global memory in one instruction, p aligned to 16.
+// Some bytes to global memory in one instruction, p aligned to as many.
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -16,6 +16,17 @@ BI_D inline void store_global_16(void* p, std::uint32_t a, std::uint32_t b, std:
                :
                : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
+}
+BI_D inline void store_global_8(void* p, std::uint32_t a, std::uint32_t b) {
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" : : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b) : "memory");
+}
+
+// To shared memory, by shared_address: a word, and an addition to one that no other thread comes between.
+BI_D inline void store_shared(std::uint32_t address, std::uint32_t x) {
+  asm volatile("st.shared.b32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
+}
+BI_D inline void add_shared(std::uint32_t address, std::uint32_t x) {
+  asm volatile("red.shared.add.u32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
 }
 
 }  // namespace device
