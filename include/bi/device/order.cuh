@@ -7,8 +7,8 @@
 
 #include "bi/config.hpp"
 
-// Where a kernel computes what. Both compilers move work to where its result is used: behind a wait that would have hidden
-// it, or behind other data that has not come yet. That is time where few items leave nothing else to do.
+// Where a kernel computes what. Both compilers move work to where its result is used: behind a wait that would have
+// hidden it, or behind other data that has not come yet. That is time where few items leave nothing else to do.
 
 BI_NAMESPACE_BEGIN
 namespace device {

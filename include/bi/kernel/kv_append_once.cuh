@@ -21,8 +21,8 @@
 #include "bi/device/view.cuh"
 #include "bi/kernel/kv_append.cuh"
 
-// As bi/kernel/kv_append.cuh, for few tokens. Their time is that of one dependent instruction after another, so nothing is
-// on the way from a token's data to its bytes that can be done before the data comes, or on other processors.
+// As bi/kernel/kv_append.cuh, for few tokens. Their time is that of one dependent instruction after another, so nothing
+// is on the way from a token's data to its bytes that can be done before the data comes, or on other processors.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -117,7 +117,8 @@ struct kv_append_quad_lane {
   }
 };
 
-// The row tree of a head of so many lanes, a vector a lane. At each distance both threads get the same sum. Called by whole warps.
+// The row tree of a head of so many lanes, a vector a lane. At each distance both threads get the same sum. Called by
+// whole warps.
 BI_D inline float sum_of_head(float sum, int lanes) {
   if (lanes == 32) sum = contract::add_step{}(sum, __shfl_xor_sync(device::full_warp, sum, 16));
 #pragma unroll
@@ -300,7 +301,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   if (__any_sync(device::full_warp, weight != nullptr)) {
     const float ss = sum_of_head(float_of(bits_of(sum_of_squares(x)) & mine.mask), p.lanes);
     if (weight != nullptr) {
-      const float mean = p.head_part != 0.0f ? mul_rn(ss, p.head_part) : div_rn(ss, float_from_int64(p.head_dim));
+      const float mean = bits_of(p.head_part) != 0 ? mul_rn(ss, p.head_part) : div_rn(ss, float_from_int64(p.head_dim));
       const float scale = rsqrt_rn(add_rn(mean, p.norm_eps));
       normalise<Norm>(w.low, scale, y.low);
       normalise<Norm>(w.high, scale, y.high);
