@@ -323,7 +323,7 @@ void sweep() {
         for (const std::int64_t resident : {1024, 2048, 1 << 20}) {
           const std::int64_t blocks = std::min(p.tokens, 132 * (resident / threads));
           if (blocks == p.tokens && resident < 1 << 20) continue;
-          const bi::schedule::shared_schedule s = {threads, blocks, true};
+          const bi::schedule::shared_schedule s = {threads, blocks, 1, true};
           const bench::graph g(stream.get(), [&] {
             for (std::int64_t turn = 0; turn < launches; ++turn) {
               const auto a = with_digest ? all.args_with_digest(turn) : all.args(turn);

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -64,6 +65,14 @@ struct block_barrier {
 
   // Whether any of them says so.
   bool meet(bool yes);
+  // Comes, and doesn't wait. True for the last one.
+  bool arrive() {
+    if (++met < threads) return false;
+    met = 0;
+    ++phase;
+    any[phase % 2] = false;
+    return true;
+  }
 };
 
 class warp {
@@ -153,11 +162,7 @@ class warp {
 inline bool block_barrier::meet(bool yes) {
   const unsigned now = phase;
   any[now % 2] = any[now % 2] || yes;
-  if (++met == threads) {
-    met = 0;
-    ++phase;
-    any[phase % 2] = false;
-  } else {
+  if (!arrive()) {
     while (phase == now) warp::pass();
   }
   return any[now % 2];
@@ -299,12 +304,14 @@ inline std::function<void()>& before_dependencies() {
   static std::function<void()> all;
   return all;
 }
-inline void meet_named(int id, int threads) {
+inline block_barrier& named_barrier(int id, int threads) {
   static std::map<int, block_barrier> all;
   block_barrier& b = all[id];
   b.threads = threads;
-  b.meet(false);
+  return b;
 }
+inline void meet_named(int id, int threads) { named_barrier(id, threads).meet(false); }
+inline void arrive_named(int id, int threads) { named_barrier(id, threads).arrive(); }
 
 // What addresses of shared memory count from: the array of a kernel that names its size at the launch.
 inline unsigned char*& shared_memory() {
@@ -349,6 +356,8 @@ template <class T, class U>
 T atomicOr(T* p, U x) {
   return lanes::exchange(p, [&](T y) { return static_cast<T>(y | static_cast<T>(x)); });
 }
+inline void __trap() { std::abort(); }
+inline std::size_t __cvta_generic_to_global(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
 inline std::size_t __cvta_generic_to_shared(const void* p) {
   return static_cast<std::size_t>(static_cast<const unsigned char*>(p) - lanes::shared_memory());
 }

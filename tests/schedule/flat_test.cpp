@@ -91,3 +91,32 @@ TEST_CASE("flat schedules: spans of a vocabulary, parts of a digest", "[schedule
   }
   CHECK(pick_logits_edit_schedule(std::int64_t{1} << 50, std::int64_t{1} << 31, true).blocks == 1 << 20);
 }
+
+TEST_CASE("divided schedules: a thread for each piece, and room for all of them", "[schedule]") {
+  int picked = 0;
+  for (const std::int64_t items : {0, 1, 7, 64, 132, 176, 177, 700, 1056, 1057, 4224, 4225, 1 << 30}) {
+    for (const std::int64_t first : {1, 2, 32, 33, 256, 480, 512, 513, 1 << 25}) {
+      for (const std::int64_t rest : {0, 1, 64, 65, 512, 1024, 8192, 1 << 25}) {
+        for (const bool hopper : {false, true}) {
+          const auto s = pick_divided_schedule(items, first, rest, hopper);
+          INFO(to_string(s) << ", items " << items << ", first " << first << ", rest " << rest);
+          REQUIRE((s.blocks == 0 || s.blocks == items));
+          if (s.blocks == 0) continue;
+          ++picked;
+          REQUIRE((s.threads % 32 == 0 && s.threads <= 512 && s.programmatic == hopper));
+          REQUIRE(first <= s.threads);
+          REQUIRE(rest <= std::int64_t{s.parts - 1} * s.threads);
+          REQUIRE(items * s.parts * s.threads <= 32 * 132 * (s.threads > 64 ? 32 : 48));
+        }
+      }
+    }
+  }
+  CHECK(picked > 200);
+  // 8 KV heads of 128 and 32 or 64 of q, one and 8; few enough tokens, and one more.
+  CHECK(pick_divided_schedule(176, 256, 512, true) == shared_schedule{256, 176, 3, true});
+  CHECK(pick_divided_schedule(177, 256, 512, true).blocks == 0);
+  CHECK(pick_divided_schedule(1, 256, 1024, true) == shared_schedule{256, 1, 5, true});
+  CHECK(pick_divided_schedule(1056, 32, 128, true) == shared_schedule{64, 1056, 3, true});
+  CHECK(pick_divided_schedule(1057, 32, 128, true).blocks == 0);
+  CHECK(pick_divided_schedule(64, 256, 0, false) == shared_schedule{256, 64, 1, false});
+}

@@ -54,6 +54,9 @@ TEST_CASE("schedules: each field counts, and is told", "[schedule]") {
   each_field_counts(attention_shared_schedule{}, [](auto& s) { s.blocks = 5; });
   each_field_counts(
       flat_schedule{}, [](auto& s) { s.threads = 32; }, [](auto& s) { s.blocks = 5; });
+  each_field_counts(
+      shared_schedule{}, [](auto& s) { s.threads = 32; }, [](auto& s) { s.blocks = 5; }, [](auto& s) { s.parts = 2; },
+      [](auto& s) { s.programmatic = true; });
   each_field_counts(block_schedule{}, [](auto& s) { s.blocks = 5; });
   each_field_counts(
       digest_schedule{}, [](auto& s) { s.blocks = 5; }, [](auto& s) { s.parts = 2; },

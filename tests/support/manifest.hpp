@@ -158,7 +158,8 @@ inline std::vector<bi::schedule::shared_schedule> shared_schedules() {
   std::vector<bi::schedule::shared_schedule> all;
   for (const std::int64_t blocks : grid_limits) {
     for (int threads = 32; threads <= 512; threads += 32) {
-      for (const bool programmatic : {false, true}) all.push_back({threads, blocks, programmatic});
+      for (const bool programmatic : {false, true}) all.push_back({threads, blocks, 1, programmatic});
+      if (threads % 64 == 0) all.push_back({threads, blocks, 2 + threads / 64 % 4, true});
     }
   }
   return all;

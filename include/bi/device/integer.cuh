@@ -18,18 +18,22 @@ struct integer_max {
   BI_HD std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return a < b ? b : a; }
 };
 
-// The sum modulo 2^64 over a warp, for all of its threads. Three parts of at most 22 bits, 32 of which add up in 32 bits
-// by one instruction: a butterfly takes 20, one after the other.
-BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) {
-#if BI_DEVICE_CODE
+// A sum modulo 2^64 of up to 2^16 numbers, in three parts that add up by themselves: 2^0, 2^16 and 2^32 times.
+struct integer_parts {
+  std::uint32_t low, middle, high;
+
+  BI_D std::uint64_t sum() const {
+    return low + (static_cast<std::uint64_t>(middle) << 16) + (static_cast<std::uint64_t>(high) << 32);
+  }
+};
+// Over a warp, for all of its threads: an instruction a part; a butterfly takes 20, one after the other.
+BI_D inline integer_parts parts_in_warp(std::uint64_t v) {
   constexpr unsigned all = 0xffffffffu;
-  const auto part = [&](int shift, int bits) { return static_cast<unsigned>(v >> shift) & ((1u << bits) - 1); };
-  const std::uint64_t low = __reduce_add_sync(all, part(0, 22)), middle = __reduce_add_sync(all, part(22, 21));
-  return low + (middle << 22) + (static_cast<std::uint64_t>(__reduce_add_sync(all, part(43, 21))) << 43);
-#else
-  return v;
-#endif
+  const auto low = static_cast<std::uint32_t>(v);
+  return {__reduce_add_sync(all, low & 0xffffu), __reduce_add_sync(all, low >> 16),
+          __reduce_add_sync(all, static_cast<std::uint32_t>(v >> 32))};
 }
+BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) { return parts_in_warp(v).sum(); }
 
 template <int Threads>
 struct integer_scratch {

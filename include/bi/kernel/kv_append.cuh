@@ -48,9 +48,14 @@ struct kv_append_params {
   std::int64_t heads_q, heads;  // heads_q = 0 without q
   device::rope_source rope;
   float norm_eps;
-  int lanes, lane_bits;                     // kv_append_lanes_kernel: threads of a head, 1 << lane_bits
+  int lanes, lane_bits;                     // threads of a head, 1 << lane_bits, but for kv_append_kernel
   std::uint64_t token_offset, head_offset;  // how far apart the digest's offsets of two tokens are, and of two heads
-  bool aligned;  // every head of every array, and each weight, starts at a multiple of 16 bytes
+  // Of kv_append_once_kernel:
+  std::uint32_t positions, angle_bytes;  // of the table, and of its rows; 2^32 - 1 positions, if there is no rotation
+  int page_bits;                         // 1 << page_bits is page_size; -1: no power of two is
+  float head_part;     // 1 / head_dim if that is a power of two: a product with it is the quotient; or +0
+  std::uint32_t none;  // 0, which the compiler doesn't know
+  bool aligned;        // every head of every array, and each weight, starts at a multiple of 16 bytes
 };
 
 inline constexpr int kv_append_threads = 512;  // of a thread block, at most

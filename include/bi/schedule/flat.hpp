@@ -43,17 +43,18 @@ constexpr flat_schedule pick_flat_schedule(std::int64_t items, int width = 1) {
 struct shared_schedule {
   int threads = 256;          // of a thread block: a multiple of 32, at most 512
   std::int64_t blocks = 0;    // items are dealt out round after round
+  int parts = 1;              // thread blocks of an item: the first has what its digest covers, the others the rest
   bool programmatic = false;  // may start while the kernel before it ends; sm_90
 
   friend constexpr bool operator==(const shared_schedule& a, const shared_schedule& b) {
-    return a.threads == b.threads && a.blocks == b.blocks && a.programmatic == b.programmatic;
+    return a.threads == b.threads && a.blocks == b.blocks && a.parts == b.parts && a.programmatic == b.programmatic;
   }
   friend constexpr bool operator!=(const shared_schedule& a, const shared_schedule& b) { return !(a == b); }
 };
 
 inline std::string to_string(const shared_schedule& s) {
   return "shared_schedule{threads=" + std::to_string(s.threads) + ", blocks=" + std::to_string(s.blocks) +
-         (s.programmatic ? ", programmatic}" : "}");
+         ", parts=" + std::to_string(s.parts) + (s.programmatic ? ", programmatic}" : "}");
 }
 
 // `threads`: what an item has work for at once. With no more items than an H100 has processors each gets what it can use
@@ -74,6 +75,23 @@ constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t 
     const std::int64_t rounds = (wanted + 32 * warps - 1) / (32 * warps), in_round = (wanted + rounds - 1) / rounds;
     s.threads = static_cast<int>(in_round + 31) / 32 * 32;
   }
+  return s;
+}
+
+// Few items, of `first` threads' work that the digest covers and `rest` other threads', all at once: no thread has more
+// than one piece. No blocks, if they don't fit an H100, or a half more of small ones, whose places are soon free again.
+constexpr shared_schedule pick_divided_schedule(std::int64_t items, std::int64_t first, std::int64_t rest,
+                                                bool hopper) {
+  constexpr std::int64_t room = 132 * 32, most_threads = 512;  // warps
+  shared_schedule s;
+  if (items < 1 || items > room || first < 1 || first > most_threads || rest > 32 * room) return s;
+  const std::int64_t whole_warps = (first + 31) / 32 * 32, threads = rest > 0 && whole_warps < 64 ? 64 : whole_warps;
+  const std::int64_t parts = 1 + (rest + threads - 1) / threads;
+  if (items * parts * (threads / 32) > (threads > 64 ? room : room + room / 2)) return s;
+  s.threads = static_cast<int>(threads);
+  s.parts = static_cast<int>(parts);
+  s.blocks = items;
+  s.programmatic = hopper;
   return s;
 }
 

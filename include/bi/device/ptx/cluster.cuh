@@ -54,7 +54,7 @@ BI_D inline bool elect_one() {
 BI_D inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" : : "r"(id), "r"(threads) : "memory");
 }
-// The same; true if `some` is true in any of the threads.
+// As named_barrier; true if `some` is true in any of the threads.
 BI_D inline bool named_barrier_any(int id, int threads, bool some) {
   int any;
   asm volatile("{.reg .pred p, q; setp.ne.s32 p, %3, 0; bar.red.or.pred q, %1, %2, p; selp.s32 %0, 1, 0, q;}"
@@ -62,6 +62,11 @@ BI_D inline bool named_barrier_any(int id, int threads, bool some) {
                : "r"(id), "r"(threads), "r"(some ? 1 : 0)
                : "memory");
   return any != 0;
+}
+
+// Counts as one who has come to named_barrier, and goes on.
+BI_D inline void named_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory");
 }
 
 // Waits until the kernels that this one depends on are over and their writes are visible. No effect without a

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bi/config.hpp"
+#include "lanes/warps.hpp"
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -17,6 +18,20 @@ inline void load_global_16(const void* p, std::uint32_t& a, std::uint32_t& b, st
 }
 inline void load_global_16_once(const void* p, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c, std::uint32_t& d) {
   load_global_16(p, a, b, c, d);
+}
+inline std::uint32_t load_global_4(const void* p) {
+  std::uint32_t word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
+inline void load_global_8(const void* p, std::uint32_t& a, std::uint32_t& b) {
+  std::uint32_t words[2];
+  std::memcpy(words, p, sizeof words);
+  a = words[0], b = words[1];
+}
+inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c,
+                           std::uint32_t& d) {
+  load_global_16(lanes::shared_memory() + address, a, b, c, d);
 }
 inline float load_l2_in_order(const float* p) { return *p; }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bi/config.hpp"
+#include "lanes/warps.hpp"
 
 BI_NAMESPACE_BEGIN
 namespace device {
@@ -16,6 +17,18 @@ inline void store_global_16(void* p, std::uint32_t a, std::uint32_t b, std::uint
 }
 inline void store_global_8(float2* p, float2 x, std::uint64_t) { *p = x; }
 inline void discard_line(void* p) { std::memset(p, 0x7f, 128); }
+inline void store_global_8(void* p, std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t words[2] = {a, b};
+  std::memcpy(p, words, sizeof words);
+}
+inline void store_shared(std::uint32_t address, std::uint32_t x) {
+  std::memcpy(lanes::shared_memory() + address, &x, sizeof x);
+}
+inline void add_shared(std::uint32_t address, std::uint32_t x) {
+  std::uint32_t before;
+  std::memcpy(&before, lanes::shared_memory() + address, sizeof before);
+  store_shared(address, before + x);
+}
 
 }  // namespace device
 BI_NAMESPACE_END

@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "bi/config.hpp"
+#include "bi/contract/digest.hpp"
+#include "bi/device/rope.cuh"
+#include "bi/device/vector.cuh"
+#include "bi/kernel/kv_append.cuh"
+#include "bi/kv_cache.hpp"
+
+// What kv_append's kernels are given, without a launch.
+
+BI_NAMESPACE_BEGIN
+
+namespace launch_detail {
+
+template <class T>
+kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
+  const auto pages = [](T* data, const cache_strides& s) {
+    return kernel::kv_append_heads<T>{data, s.page, s.token, s.head};
+  };
+  const cache_strides k = k_source_strides(a), v = v_source_strides(a), q = q_source_strides(a), o = q_out_strides(a);
+  kernel::kv_append_params<T> p = {};
+  p.from[kernel::of_k] = {a.k, 0, k.token, k.head};
+  p.from[kernel::of_v] = {a.v, 0, v.token, v.head};
+  p.to[kernel::of_k] = pages(a.cache.k, k_strides(a.cache));
+  p.to[kernel::of_v] = pages(a.cache.v, v_strides(a.cache));
+  p.weight[kernel::of_k] = a.norm_weight;
+  if (a.q != nullptr) {
+    p.from[kernel::of_q] = {a.q, 0, q.token, q.head};
+    p.to[kernel::of_q] = {a.q_out, 0, o.token, o.head};
+    p.weight[kernel::of_q] = a.q_norm_weight;
+    p.heads_q = a.heads_q;
+  }
+  p.slot = a.slot;
+  p.position = a.table.cos != nullptr ? a.position : nullptr;
+  p.digest = a.digest;
+  p.run_index = a.run_index;
+  p.num_pages = a.cache.num_pages;
+  p.page_size = a.cache.page_size;
+  p.head_dim = a.cache.head_dim;
+  p.tokens = a.tokens;
+  p.heads = a.cache.heads;
+  p.rope = device::make_rope_source(a.table, a.cache.head_dim);
+  p.norm_eps = a.norm_eps;
+  const int bytes = static_cast<int>(sizeof(T));
+  p.token_offset =
+      contract::kv_token_word(1, contract::kv_token_bytes(p.heads, p.head_dim, bytes)) * contract::digest_step;
+  p.head_offset =
+      static_cast<std::uint64_t>(p.head_dim * bytes / 8) * contract::digest_step;  // if these are whole words
+  p.positions =
+      p.position == nullptr ? ~0u : static_cast<std::uint32_t>(std::min<std::int64_t>(p.rope.positions, 1ll << 31));
+  p.angle_bytes = static_cast<std::uint32_t>(p.rope.rotary_dim / 2 * static_cast<int>(sizeof(float)));
+  p.page_bits = 0;
+  while (p.page_bits < 62 && std::int64_t{1} << p.page_bits < p.page_size) ++p.page_bits;
+  if (std::int64_t{1} << p.page_bits != p.page_size) p.page_bits = -1;
+  p.head_part = (p.head_dim & (p.head_dim - 1)) == 0 ? 1.0f / static_cast<float>(p.head_dim) : 0.0f;
+  using device::vector_aligned;
+  const auto heads_aligned = [](const auto& x) {
+    return vector_aligned(x.data, x.page_stride) && vector_aligned(x.data, x.token_stride) &&
+           vector_aligned(x.data, x.head_stride);
+  };
+  p.aligned = true;
+  for (int kind = 0; kind < 3; ++kind) {
+    p.aligned =
+        p.aligned && heads_aligned(p.from[kind]) && heads_aligned(p.to[kind]) && vector_aligned(p.weight[kind], 0);
+  }
+  return p;
+}
+
+// Threads of a head of so many vectors, `each` elements a lane; 0: not one of its heads.
+template <class T>
+int kv_append_lanes(const kernel::kv_append_params<T>& p, int each) {
+  constexpr int pair = 2 * device::vector_size;
+  if (!p.aligned || p.head_dim % each != 0 || p.head_dim > 32 * each || p.rope.rotary_dim % pair != 0) return 0;
+  if (p.rope.rotary_dim > 0 && !p.rope.aligned) return 0;
+  if (p.heads_q > 1 << 20 || p.heads > 1 << 20) return 0;
+  int lanes = 1;
+  while (lanes * each < p.head_dim) lanes *= 2;
+  return lanes;
+}
+
+}  // namespace launch_detail
+
+BI_NAMESPACE_END
