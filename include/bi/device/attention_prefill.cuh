@@ -216,6 +216,7 @@ BI_D bool attention_fold_sums(const attention_row_pair& x, const attention_close
     plain = plain && is_finite(x.leaf_m[h]) && (is_finite(m[h]) || Contract::is_neg_inf(m[h]));
   }
   if (__builtin_expect(!__all_sync(full_warp, plain), 0)) return false;
+  __syncwarp();  // all have read what is written now
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float leaf_l = x.leaf_l[h];

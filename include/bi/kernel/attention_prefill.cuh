@@ -97,6 +97,7 @@ class attention_prefill_rows : attention_prefill_products<Contract, T, HeadDim> 
     for (int i = 0; i < 2; ++i) {
       place& at = i == 0 ? k_at_ : v_at_;
       wait_full(i, at);
+      __syncwarp();  // nobody waits for this phase any more
       release_next(i, at);
     }
   }

@@ -101,6 +101,7 @@ class attention_shared_rows {
     for (int i = 0; i < 2; ++i) {
       place& at = i == 0 ? k_at_ : v_at_;
       wait_full(i, at);
+      __syncwarp();  // nobody waits for this phase any more
       release(i, at);
       at.next(shape::stages);
     }
@@ -315,7 +316,9 @@ class attention_shared_rows {
     const std::int32_t lo = item().lo, see = item().see;
     if (item().all_lo <= (lo > first ? lo : first) && item().all_see > (see <= last ? see - 1 : last)) return false;
     T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
-    return device::attention_nonfinite_keys<HeadDim>(v, lane_) != 0;
+    const bool hides = device::attention_nonfinite_keys<HeadDim>(v, lane_) != 0;
+    __syncwarp();  // all have read V, which may be released next
+    return hides;
   }
   BI_D void add_masked(int t, bool fresh) {
     T* const v = reinterpret_cast<T*>(ring_ + tile_offset(1, v_at_));
