@@ -73,7 +73,7 @@ class row_ring {
   // Thread 0, before the first row: its part, and that of the row after it, or null.
   BI_D void start(const T* part, const T* next) {
     if (slots_ == 0) return;
-    take(part);
+    take(source_, part, count_);
     source_.next = next;
     fill(0);
   }
@@ -86,7 +86,7 @@ class row_ring {
   // Thread 0, as a row begins that is not the first: the part of the row after it, or null.
   BI_D void next_row(const T* part, const T* next) {
     if (slots_ == 0) return;
-    if (!source_.ahead) take(part);
+    if (!source_.ahead) take(source_, part, count_);
     source_.ahead = false;
     source_.next = next;
     fill(0);
@@ -96,7 +96,7 @@ class row_ring {
   BI_D bool is_last() const { return copies() && !source_.ahead && source_.next == nullptr; }
   // Thread 0: all of such a row once more, for a second pass.
   BI_D void copy_again(const T* part) {
-    take(part);
+    take(source_, part, count_);
     source_.again = pieces() - kept();
     source_.first = source_.again, source_.left = kept();
     fill(0);
@@ -164,43 +164,47 @@ class row_ring {
     return reinterpret_cast<const T*>(data_ + at.slot * ring_slot_bytes);
   }
 
-  BI_D void take(const T* part) {
-    source_.from = part;
-    source_.first = 0;
-    source_.left = pieces();
-    source_.back = false;
+  static BI_D void take(ring_source& source, const void* part, int count) {
+    source.from = part;
+    source.first = 0;
+    source.left = (count + slot_elements - 1) / slot_elements;
+    source.back = false;
   }
 
   // What to copy now, if anything.
-  BI_D bool has_more() {
-    if (source_.left > 0) return true;
-    if (source_.again > 0) {
-      source_.first = source_.again - 1, source_.left = source_.again, source_.again = 0, source_.back = true;
+  static BI_D bool has_more(ring_source& source, int count) {
+    if (source.left > 0) return true;
+    if (source.again > 0) {
+      source.first = source.again - 1, source.left = source.again, source.again = 0, source.back = true;
       return true;
     }
-    if (source_.ahead || source_.next == nullptr) return false;
-    source_.ahead = true;
-    take(static_cast<const T*>(source_.next));
-    return source_.left > 0;
+    if (source.ahead || source.next == nullptr) return false;
+    source.ahead = true;
+    take(source, source.next, count);
+    return source.left > 0;
   }
 
-  // Copies until all slots but `spare` are in use, or nothing more is known.
-  BI_D void fill([[maybe_unused]] int spare) {
+  // Copies until all slots but `spare` are in use, or nothing more is known. Not inlined: there are many passes.
+  BI_D void fill(int spare) { fill_slots(memory_, data_, slots_, count_, spare); }
+  static BI_D __noinline__ void fill_slots([[maybe_unused]] ring_memory& memory, [[maybe_unused]] unsigned char* data,
+                                           [[maybe_unused]] int slots, [[maybe_unused]] int count,
+                                           [[maybe_unused]] int spare) {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
-    while (source_.filled + spare < slots_ && has_more()) {
-      const int begin = source_.first * slot_elements, rest = copied() - begin;
+    ring_source& source = memory.source;
+    while (source.filled + spare < slots && has_more(source, count)) {
+      const int begin = source.first * slot_elements, rest = count / word * word - begin;
       const int elements = rest < 0 ? 0 : rest < slot_elements ? rest : slot_elements;
-      const std::uint32_t full = shared_address(&memory_.full[source_.to.slot]);
-      mbarrier_wait(shared_address(&memory_.empty[source_.to.slot]), source_.to.parity ^ 1);
+      const std::uint32_t full = shared_address(&memory.full[source.to.slot]);
+      mbarrier_wait(shared_address(&memory.empty[source.to.slot]), source.to.parity ^ 1);
       mbarrier_arrive_expect(full, elements * static_cast<int>(sizeof(T)));
       if (elements > 0) {
-        copy_bulk(shared_address(data_ + source_.to.slot * ring_slot_bytes),
-                  static_cast<const T*>(source_.from) + begin, elements * static_cast<int>(sizeof(T)), full);
+        copy_bulk(shared_address(data + source.to.slot * ring_slot_bytes), static_cast<const T*>(source.from) + begin,
+                  elements * static_cast<int>(sizeof(T)), full);
       }
-      source_.first += source_.back ? -1 : 1;
-      --source_.left;
-      ++source_.filled;
-      source_.to.next(slots_);
+      source.first += source.back ? -1 : 1;
+      --source.left;
+      ++source.filled;
+      source.to.next(slots);
     }
 #endif
   }

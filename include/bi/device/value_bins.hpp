@@ -94,5 +94,29 @@ struct border_bounds {
   BI_HD float from_above(float sum) const { return max_nan(mul_rn(add_rn(sum, gap), up), 0.0f); }
 };
 
+// Of one token: what those before it and those after it, itself among these, weigh together, where each weighs
+// exp2_about((x - max) log2(e)) and sums of 300 are added at most.
+struct token_bounds {
+  border_bounds border;
+  float near, lost;
+
+  BI_HD static token_bounds top_p(float top_p, float max, int vocab) {
+    token_bounds b = {};
+    b.border.p = top_p, b.border.rest = sub_rn(1.0f, top_p);
+    // Of values so large that their differences say nothing of weights NaN, which proves nothing.
+    const float off = fma_rn(0x1p-18f, abs(max), 0x1p-14f);
+    b.near = less(off, 0.5f) ? sub_rn(1.0f, off) : nan_f32();
+    // As weights are cut to integers, and the least powers are 0.
+    b.lost = mul_rn(float_from_int(vocab), 0x1p-43f);
+    return b;
+  }
+  BI_HD bool keeps(float before, float after) const {
+    return border.keeps_of(div_rn(add_rn(before, lost), near), max_num(sub_rn(mul_rn(after, near), lost), 0.0f));
+  }
+  BI_HD bool drops(float before, float after) const {
+    return border.drops_of(sub_rn(mul_rn(before, near), lost), div_rn(add_rn(after, lost), near));
+  }
+};
+
 }  // namespace device
 BI_NAMESPACE_END

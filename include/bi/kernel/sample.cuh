@@ -12,6 +12,7 @@
 #include "bi/kernel/sample_once.cuh"
 #include "bi/kernel/sample_pass.cuh"
 #include "bi/kernel/sample_row.cuh"
+#include "bi/kernel/sample_token.cuh"
 
 // A row's token depends on its own logits and parameters. The thread blocks of a cluster have a part of the row each,
 // which the copy engine brings to shared memory piece by piece, the next row's too while the last threads are at this
@@ -116,42 +117,72 @@ BI_D second_result pass_again(const device::row_part<T>& part, device::row_ring<
   return r;
 }
 
+// A row that was read is read again, after a barrier since its last step.
+template <class T>
+BI_D void read_again(const device::row_part<T>& part, device::row_ring<T>& ring) {
+  device::prefetch_shared_row(part.x, part.count * static_cast<std::int64_t>(sizeof(T)), static_cast<int>(threadIdx.x),
+                              sample_threads);
+  if (!ring.is_last()) {
+    ring.pause();
+  } else if (threadIdx.x == 0) {
+    ring.copy_again(part.x);
+  }
+}
+
 // A row that is cut: true, unless it takes the slow way.
 template <class Contract, class T>
 BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row_ring<T>& ring, const sample_plan& plan,
                          sample_memory& m, sample_found& now, float2* sums, device::cluster_exchange& exchange,
                          bool once) {
-  const bool one_pass = takes_one_pass(plan), border = needs_border(plan);
+  const bool border = needs_border(plan);
   float largest;
-  if (once) {
+  if (plan.lists) {
+    choose_low<Contract>(part, vocab, plan, m);
+    const float inverse = plan.inverse, low = m.cut.low;
+    float most = neg_inf_f32();
+    for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool) {
+      float here = v.value(0);
+#pragma unroll
+      for (int i = 1; i < v.values; ++i) here = max_nan(here, v.value(i));
+      most = max_nan(most, here);
+      if (!less(mul_rn(here, inverse), low)) list_tokens(v, inverse, low, inf_f32(), m);
+    });
+    largest = mul_rn(most, inverse);
+  } else if (once) {
     choose_bins<Contract>(part, vocab, plan.inverse, plan.top_k == 0 ? sample_once_bins : 0, m);
     value_counter<true> counter(plan, m);
     slot_draw<Contract, T, true> draw(plan, nullptr, now, m.once);
     counter.inverse = draw.inverse;  // what both compute is computed once
     for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) {
-      counter.take(v, m);
+      float bounds[slot_view<T>::quads];
+      counter.take(v, m, [&](int q) { bounds[q] = draw.bound(v, q); });
       if (is_raised(v, ring.pieces())) raise_hope(m, plan, vocab, counter.most);
-      if (first || has_room(m.once)) draw.take(v, first);
+      if (first || has_room(m.once)) draw.examine_best(v, first, now.bar_now(), bounds);
     });
     largest = counter.largest();
-    const once_result r = settle_once<Contract>(plan, vocab, m, now, exchange, largest);
+    once_result r = settle_once<Contract>(plan, vocab, m, now, exchange, largest);
     exchange.go_on_at(r.exchange);
-    if (r.done) return true;
+    if (r.next == once_step::one_token) {
+      token_sums token;
+      read_again(part, ring);
+      for_pieces(part, ring, false, true, m, nullptr,
+                 [&](const slot_view<T>& v, bool) { add_token_sums(v, plan.inverse, plan.top_k != 0, m.once, token); });
+      r = settle_token<Contract>(plan, vocab, m, now, exchange, token);
+      exchange.go_on_at(r.exchange);
+      ring.resume();
+    }
+    if (r.next == once_step::done) return true;
   } else {
-    if (threadIdx.x == 0 && !one_pass) ring.read_twice();
+    if (threadIdx.x == 0) ring.read_twice();
     choose_bins<Contract>(part, vocab, plan.inverse, plan.top_k == 0 ? sample_first_bins : 0, m);
     value_counter<false> counter(plan, m);
-    for_pieces(part, ring, !one_pass, false, m, sums, [&](const slot_view<T>& v, bool) {
-      if (!border) {
-#pragma unroll
-        for (int i = 0; i < v.values; ++i) counter.most = max_nan(counter.most, v.value(i));
+    for_pieces(part, ring, true, false, m, sums, [&](const slot_view<T>& v, bool) {
+      if (border) {
+        counter.take(v, m, [](int) {});
         return;
       }
-      counter.take(v, m);
-      if (!one_pass) return;
-      if (is_raised(v, ring.pieces())) raise_low(m, static_cast<std::uint64_t>(plan.top_k));
-      const float low = m.cut.low;
-      if (!less(mul_rn(counter.recent, counter.inverse), low)) list_tokens(v, counter.inverse, low, inf_f32(), m);
+#pragma unroll
+      for (int i = 0; i < v.values; ++i) counter.most = max_nan(counter.most, v.value(i));
     });
     largest = counter.largest();
   }
@@ -163,22 +194,13 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
   cut_step next = planned.next;
   second_result r;
   // What the ring has kept is read again, if only to be gone.
-  if (!one_pass && (!once || next == cut_step::second_pass)) {
-    if (!once) {
+  if (!plan.lists && (!once || next == cut_step::second_pass)) {
+    if (once) {
+      read_again(part, ring);
+    } else {
       ring.rewind();
-    } else if (!ring.is_last()) {
-      ring.pause();
-    } else if (threadIdx.x == 0) {
-      ring.copy_again(part.x);
     }
     r = pass_again<Contract>(part, ring, plan, m, now, next == cut_step::second_pass ? work : 0);
-  } else if (next == cut_step::second_pass && !keep_listed(m)) {
-    // Values that rise overfill the list: now that it is known what belongs there, once more.
-    const float inverse = plan.inverse;
-    ring.pause();
-    const float low = m.cut.low;
-    for_pieces(part, ring, false, false, m, nullptr,
-               [&](const slot_view<T>& v, bool) { list_tokens(v, inverse, low, inf_f32(), m); });
   }
   ring.resume();
   if (next == cut_step::second_pass) {
@@ -201,17 +223,16 @@ BI_D void sample_row(const device::row_part<T>& part, int vocab, device::row_rin
     find_largest(r, part.first, now);
     return;
   }
-  const sample_cuts* cuts = nullptr;
-  if (kind == sample_kind::cut) {
-    const bool one_pass = once && may_take_once<T>(plan);
-    if (sample_cut_row<Contract>(part, vocab, ring, plan, m, now, sums, exchange, one_pass)) return;
-    exchange.go_on_at(cut_slowly<Contract>(part, plan, m, now, exchange));
-    cuts = &m.cut.cuts;
-    ring.pause();
-    sums = nullptr;
+  if (kind == sample_kind::plain) {
+    slot_draw<Contract, T> draw(plan, nullptr, now, m.once);
+    for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) { draw.take(v, first); });
+    return;
   }
-  slot_draw<Contract, T> draw(plan, cuts, now, m.once);
-  for_pieces(part, ring, false, false, m, sums, [&](const slot_view<T>& v, bool first) { draw.take(v, first); });
+  if (sample_cut_row<Contract>(part, vocab, ring, plan, m, now, sums, exchange, once && may_take_once<T>(plan))) return;
+  exchange.go_on_at(cut_slowly<Contract>(part, plan, m, now, exchange));
+  ring.pause();
+  slot_draw<Contract, T> draw(plan, &m.cut.cuts, now, m.once);
+  for_pieces(part, ring, false, false, m, nullptr, [&](const slot_view<T>& v, bool first) { draw.take(v, first); });
   ring.resume();
 }
 

@@ -15,8 +15,6 @@ BI_NAMESPACE_BEGIN
 namespace kernel {
 
 BI_D inline bool needs_border(const sample_plan& plan) { return plan.top_k != 0 || less(plan.top_p, 1.0f); }
-// So few that what may be among them, a few times as many, fits the list.
-BI_D inline bool takes_one_pass(const sample_plan& plan) { return plan.top_k != 0 && plan.top_k <= 128; }
 
 // What a pass found, in the memory of the block. Followed by a barrier.
 BI_D inline void keep_most(float most, sample_memory& m, sample_found& now) {
@@ -123,54 +121,63 @@ BI_D inline device::message pack_counts(const sample_memory& m) {
 
 // ---- a small top-k
 
-// Sets m.cut.low to a value that the block has seen at least k times, itself or larger, by its bins so far. All threads;
-// ends with a barrier.
-BI_D inline void raise_low(sample_memory& m, std::uint64_t k) {
-  constexpr int each = counts_each * sample_fine;
-  const int first = static_cast<int>(threadIdx.x) * each;
+// Sets m.cut.low to a value that, by a sample that all blocks take, almost certainly more than k tokens have or exceed, but
+// not many more. All threads; ends with a barrier.
+template <class Contract, class T>
+BI_D __noinline__ void choose_low(const device::row_part<T> part, int vocab, const sample_plan& plan,
+                                  sample_memory& m) {
+  constexpr int width = device::row_part<T>::width, sampled = 4096, words_each = sampled / sample_threads / width;
+  const int thread = static_cast<int>(threadIdx.x), words = vocab / width;
+  const device::row_part<T> row = {part.x - part.first, 0, vocab, part.aligned};
+  device::packed_words some[words_each] = {};
+#pragma unroll
+  for (int w = 0; w < words_each; ++w) {
+    const int i = w * sample_threads + thread;
+    if (words > 0) some[w] = row.load(i * words / (words_each * sample_threads) * width, no_logit<T>());
+  }
+  m.bins.low[thread] = 0;
+  if (thread == 0) {
+    m.cut.most = m.cut.least = m.cut.largest = 0;
+    m.cut.listed = 0;
+    m.once.settles = false;
+    m.cut.low = least_candidate();
+  }
   __syncthreads();
-  two_sums mine = {}, total;
-  for_counts(m, [&](int, const uint4& c) { mine.a += c.x + c.y + c.z + c.w; });
+  const auto value = [&](int i) {
+    return words > 0 ? scaled_max<Contract>(row.element(some[i / width], i % width), plan.inverse) : neg_inf_f32();
+  };
+  float own_most = neg_inf_f32(), own_least = inf_f32();
+#pragma unroll
+  for (int i = 0; i < words_each * width; ++i) {
+    own_most = max_num(own_most, value(i));
+    own_least = min_nan(own_least, greater(value(i), neg_inf_f32()) ? value(i) : inf_f32());
+  }
+  const std::uint32_t most = __reduce_max_sync(device::full_warp, contract::ordered_key(own_most));
+  const std::uint32_t least = __reduce_max_sync(device::full_warp, ~contract::ordered_key(own_least));
+  if (thread % 32 == 0) {
+    atomicMax(&m.cut.most, most);    // integer atomic
+    atomicMax(&m.cut.least, least);  // integer atomic
+  }
+  __syncthreads();
+  const float largest = float_of_key(m.cut.most);
+  const float cell = mul_rn(min_nan(sub_rn(largest, float_of_key(~m.cut.least)), far_below), 1.0f / sample_threads);
+#pragma unroll
+  for (int i = 0; i < words_each * width; ++i) {
+    if (!greater(value(i), neg_inf_f32())) continue;
+    const float at = min_nan(max_num(div_rn(sub_rn(largest, value(i)), cell), 0.0f), sample_threads - 1.0f);
+    atomicAdd(&m.bins.low[uint64_from_float_rz(at)], 1u);  // integer atomic
+  }
+  __syncthreads();
+  // Sampled are Poisson's, whose deviation is the root.
+  const float first = div_rn(mul_rn(float_from_int(plan.top_k), static_cast<float>(sampled)), float_from_int(vocab));
+  const std::uint64_t goal = uint64_from_float_rz(add_rn(fma_rn(4.0f, sqrt_rn(first), first), 6.0f));
+  const two_sums mine = {m.bins.low[thread], 0};
+  two_sums total;
   const two_sums before = device::sums_before(mine, m.scan, total);
-  if (before.a < k && k - before.a <= mine.a) {
-    std::uint64_t through = before.a;
-    int bin = first;
-#pragma unroll 1
-    for (; bin < first + each; ++bin) {
-      through += m.counts[bin];
-      if (through >= k) break;
-    }
-    // What is in the last bin may be anything.
-    const device::value_bins bins = m.cut.bins;
-    if (bin < device::value_bin_count - 1) m.cut.low = sub_rn(bins.edge(float_from_int(bin + 1)), bin_slack(bins));
+  if (before.a < goal && before.a + mine.a >= goal) {
+    m.cut.low = max_num(fma_rn(cell, float_from_int(-1 - thread), largest), least_candidate());
   }
   __syncthreads();
-}
-
-// Of the list, what is not below m.cut.low; false, and an empty list, if there was no room for all. All threads; ends
-// with a barrier.
-BI_D inline bool keep_listed(sample_memory& m) {
-  constexpr int each = sample_most_listed / sample_threads;
-  std::uint64_t* const list = listed_ranks(m);
-  const std::uint32_t listed = m.cut.listed;
-  const float low = m.cut.low;
-  std::uint64_t mine[each];
-#pragma unroll
-  for (int i = 0; i < each; ++i) {
-    const std::uint32_t at = threadIdx.x + static_cast<std::uint32_t>(i) * sample_threads;
-    mine[i] = at < listed ? list[at] : 0;
-  }
-  const bool complete = listed <= sample_most_listed;
-  __syncthreads();
-  if (threadIdx.x == 0) m.cut.listed = 0;
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < each; ++i) {
-    if (!complete || mine[i] == 0 || less(float_of_key(rank_value(mine[i])), low)) continue;
-    list[atomicAdd(&m.cut.listed, 1u)] = mine[i];  // integer atomic: the list's order is free
-  }
-  __syncthreads();
-  return complete;
 }
 
 }  // namespace kernel

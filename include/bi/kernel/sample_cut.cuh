@@ -12,8 +12,8 @@
 // Top-k, top-p and min-p. A first pass counts the row's values in bins, which tells about where the border is: what is
 // surely above it, and the few tokens about it. A second pass lists those few, draws from the ones above, and adds up
 // the weights of all, exactly, which top-p asks for; then the sums prove that the border is among the few, or the slow
-// way is taken. A small top-k takes one pass, which lists what may be kept as it goes. Counts and sums are of integers,
-// so no order changes them, and where the bins lie changes no bit.
+// way is taken. A small top-k takes one pass, which lists what may be kept by a sample of the row. Counts and sums are of
+// integers, so no order changes them, and where the bins lie changes no bit.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -48,7 +48,8 @@ template <class Contract>
 BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_memory& m, sample_found& now,
                                               device::cluster_exchange exchange, float most, float margin) {
   const int thread = static_cast<int>(threadIdx.x), blocks = exchange.blocks();
-  const bool border = needs_border(plan);
+  const bool border = needs_border(plan) && !plan.lists;
+  const float listed_from = m.cut.low;
   keep_most(most, m, now);
   __syncthreads();
   const std::uint64_t own_largest = m.cut.largest, own_nan = now.nan;
@@ -67,6 +68,8 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   if (nan == 0 && largest <= contract::lowest_key) return {cut_step::done, 0, exchange.state()};  // no candidate
   const float max = float_of_key(static_cast<std::uint32_t>(largest));
   const sample_cuts cuts = row_cuts(plan, max);
+  // What is far below the largest need not be listed, be it among the first.
+  const bool lists_all = !greater(listed_from, max_num(sub_rn(max, far_below), least_candidate()));
   if (thread == 0) set_second_pass(m, cuts, least_candidate(), inf_f32(), neg_inf_f32());
   if (nan != 0 || !is_finite(max)) {
     __syncthreads();
@@ -74,7 +77,8 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   }
   if (!border) {
     __syncthreads();
-    return {cut_step::second_pass, draw_tokens, exchange.state()};
+    const unsigned of_list = list_border | (lists_all ? list_every : 0u);
+    return {cut_step::second_pass, plan.lists ? of_list : draw_tokens, exchange.state()};
   }
 
   const cut_rule rule = {static_cast<std::uint64_t>(plan.top_k), plan.top_p, max};
@@ -86,7 +90,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
     two_sums mine = {};
 #pragma unroll 1
     for (std::uint32_t i = threadIdx.x; i < m.cut.outliers && i < sample_most_outliers; i += sample_threads) {
-      mine.a += rule.weight<Contract>(listed_outliers(m)[i]), ++mine.b;
+      mine.a += rule.weight<Contract>(m.outliers[i]), ++mine.b;
     }
     (void)device::sums_before(mine, m.scan, ahead);
   }
@@ -179,8 +183,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
     listed = tokens <= most_listed;
     if (!listed && greater(above_bin, 0.0f)) high = add_rn(edge_of(bins, above_bin), slack);
   }
-  const bool one_pass = takes_one_pass(plan);
-  if (hopeless || ((both || one_pass) && !listed)) {
+  if (hopeless || (both && !listed)) {
     __syncthreads();
     return {cut_step::slow_way, 0, exchange.state()};
   }
@@ -240,8 +243,9 @@ BI_D __noinline__ cut_result settle_row(const sample_plan& plan, sample_memory& 
 
   // The first block's are where they are, and the others' come after them.
   if (rank != 0) {
+    device::message* const list_pairs = listed_pairs(m);
     for (int i = thread; i < own; i += sample_threads) {
-      exchange.collect(&m.list[begin + i], m.list[i].a, m.list[i].b);
+      exchange.collect(&list_pairs[begin + i], list_pairs[i].a, list_pairs[i].b);
     }
     return {cut_step::done, 0, exchange.state()};
   }

@@ -88,15 +88,22 @@ struct slot_draw {
     // A NaN is not less than anything: its quad is examined.
     const bool any = first || !(less(largest, floor) || less(add_rn(largest, device::most_noise), bar));
     if (!__any_sync(device::full_warp, any)) return;
+#pragma unroll
+    for (int q = 0; q < quads; ++q) most[q] = bound(v, q);
+    examine_best(v, first, bar, most);
+  }
+  // No token of a quad scores more.
+  BI_D float bound(const view& v, int q) const {
+    const auto w = words(static_cast<std::uint32_t>(v.part->first + v.place(4 * q)) / 4);
+    const std::uint32_t a = w.word[0] < w.word[1] ? w.word[0] : w.word[1];
+    const std::uint32_t b = w.word[2] < w.word[3] ? w.word[2] : w.word[3];
+    return add_rn(quad_largest(v, q), device::noise_bound(a < b ? a : b));
+  }
+  // The rest of take(), with the quads' bounds and the bar.
+  BI_D void examine_best(const view& v, bool first, float bar, const float (&most)[quads]) {
     float best = neg_inf_f32();
 #pragma unroll
-    for (int q = 0; q < quads; ++q) {
-      const auto w = words(static_cast<std::uint32_t>(v.part->first + v.place(4 * q)) / 4);
-      const std::uint32_t a = w.word[0] < w.word[1] ? w.word[0] : w.word[1];
-      const std::uint32_t b = w.word[2] < w.word[3] ? w.word[2] : w.word[3];
-      most[q] = add_rn(most[q], device::noise_bound(a < b ? a : b));  // no token of the quad scores more
-      best = max_nan(best, most[q]);
-    }
+    for (int q = 0; q < quads; ++q) best = max_nan(best, most[q]);
     // At first there is no bar yet: the tokens that promise most make one.
     float limit = first ? promise(v, most) : bar;
     unsigned done = 0;

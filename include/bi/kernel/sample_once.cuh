@@ -15,8 +15,8 @@
 // which tokens are surely kept and which surely aren't. If the best of the list that is surely kept scores no less than
 // any token that others were measured by, and more than those of which nothing is known, it is the row's token, and no
 // weight has to be added up. That fails where the best token lies within a bin or two of the border, some times in
-// 10,000 for smooth logits. Then the row is read again, as are all rows without this, but for the weights only, if the
-// list has all that may win.
+// 10,000 for smooth logits. Then the row is read again: to tell whether that one token is kept, by sums that are good
+// enough nearly always, or, as all rows are without this, to settle the border.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -27,7 +27,7 @@ inline constexpr int counts_of_thread = device::value_bin_count / sample_threads
 // Not min-p alone, which needs no counts otherwise, nor a top-k of 16-bit values, many of which are equal at its border.
 template <class T>
 BI_D bool may_take_once(const sample_plan& plan) {
-  if (takes_one_pass(plan)) return false;
+  if (plan.lists) return false;
   return plan.top_k == 0 ? less(plan.top_p, 1.0f) : sizeof(T) == 4 && !less(plan.top_p, 1.0f);
 }
 BI_D inline bool has_room(const once_state& once) {
@@ -110,24 +110,26 @@ BI_D __noinline__ void raise_hope(sample_memory& m, const sample_plan& plan, int
   __syncthreads();
 }
 
+// What a row takes after its one pass: nothing; a second one that tells whether the one doubtful token is kept; or one
+// that settles the border.
+enum class once_step { done, one_token, second_pass };
 struct once_result {
-  bool done;
-  float largest;
+  once_step next;
   unsigned exchange;  // its state
 };
 
-// Counts of a group's bins, of all blocks, lie in m.bins.
-BI_D inline int group_messages(int groups) { return device::value_bin_count / groups * 2 / 16; }
+// Counts of a group's bins, or of two groups', of all blocks, lie in m.bins.
+BI_D inline int group_messages(int width) { return width * 2 / 16; }
 BI_D inline device::message* counts_of_group(sample_memory& m) { return reinterpret_cast<device::message*>(&m.bins); }
 static_assert(sizeof(device::weight_bins<sample_bins>) >= device::most_in_cluster * 16 * sizeof(device::message),
               "fits");
 
-// Of the group with the border: the first bin whose tokens are not surely kept, and the first whose tokens are surely
+// Of the `width` bins from `first` on, with the border: the first bin whose tokens are not surely kept, and the first whose tokens are surely
 // dropped. All threads; ends with a barrier.
 BI_D inline void settle_group(sample_memory& m, const device::border_bounds& bounds, const device::value_bins& bins,
-                              int group, int groups, int blocks) {
-  const int width = device::value_bin_count / groups, each = width / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int thread = static_cast<int>(threadIdx.x), first = group * width, messages = group_messages(groups);
+                              int first, int width, int blocks) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, each = width / 32;
+  const int messages = group_messages(width);
   const bool of_counts = greater(bounds.k, 0.0f);
   float* const counts = m.once.group;  // what was there has been sent
   static_assert(device::value_bin_count / (sample_groups / 2) <= sample_groups, "fits");
@@ -189,7 +191,7 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
     for (int d = 1; d < threads_of_group; d *= 2) mine = add_rn(mine, __shfl_xor_sync(device::full_warp, mine, d));
     if (thread % threads_of_group == 0) once.group[thread / threads_of_group] = mine;
   }
-  if (thread == 0) once.keep = groups, once.drop = groups;
+  if (thread == 0) once.keep = groups, once.drop = groups, once.doubtfuls = 0;
   __syncthreads();
 
   const int outliers = static_cast<int>(m.cut.outliers);
@@ -211,7 +213,7 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
       exchange.send(to + rank * share + i, block, pair(4 * i), pair(4 * i + 2));
     };
     send(m.inbox, group_share, [&](int i) { return once.group[i]; });
-    send(of_outliers, outlier_share, [&](int i) { return i < outliers ? listed_outliers(m)[i] : neg_inf_f32(); });
+    send(of_outliers, outlier_share, [&](int i) { return i < outliers ? m.outliers[i] : neg_inf_f32(); });
     exchange.wait();
   } else {
     all = exchange.tell(m.cut.largest, seen);
@@ -266,11 +268,12 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
     }
     __syncthreads();
     const int first = once.keep, end = once.drop, width = device::value_bin_count / groups;
+    const int span = (end - first) * width;  // about a border between groups, two
     keep = first * width, drop = end * width;
     if (thread == first) once.before = before;
-    if (first + 1 == end) {
+    if (first + 1 == end || (first + 2 == end && groups == sample_groups)) {
       // All blocks find the same, and go this way together.
-      const int messages = group_messages(groups);
+      const int messages = group_messages(span);
       if (thread == 0) exchange.expect(blocks * messages);
       const int block = thread / messages, i = thread - block * messages;
       if (block < blocks) {
@@ -283,13 +286,14 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
       }
       exchange.wait();
       __syncthreads();
-      settle_group(m, bounds, bins, first, groups, blocks);
+      settle_group(m, bounds, bins, keep, span, blocks);
       keep = once.keep, drop = once.drop;
     }
   }
 
   // Of the list: the best that is surely kept, and the best of which nothing is known.
   std::uint64_t sure = 0, unsure = 0;
+  float unsure_x = 0.0f;
 #pragma unroll 1
   for (int i = thread; possible && i < static_cast<int>(once.listed); i += sample_threads) {
     const float value = once.x[i];
@@ -314,31 +318,46 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
     if (kept) {
       sure = r > sure ? r : sure;
     } else {
-      unsure = r > unsure ? r : unsure;
+      atomicAdd(&once.doubtfuls, 1u);  // integer atomic
+      if (r > unsure) unsure = r, unsure_x = value;
     }
   }
-  sure = device::block_reduce(sure, m.reduce, device::integer_max{});
+  const std::uint64_t own_unsure = unsure;
   unsure = device::block_reduce(unsure, m.reduce, device::integer_max{});
-  bool listed = false;
+  if (unsure != 0 && unsure == own_unsure) once.doubtful_x = unsure_x;
+  sure = device::block_reduce(sure, m.reduce, device::integer_max{});
+  bool listed = false, one = false;
   std::uint64_t bar = 0;
   if (possible) {
-    all = exchange.tell(sure, unsure, now.bar, 0);
+    __syncthreads();
+    all = exchange.tell(sure, unsure, now.bar,
+                        bits_of(once.doubtful_x) | static_cast<std::uint64_t>(once.doubtfuls) << 32);
+    std::uint32_t doubtfuls = 0;
 #pragma unroll 1
     for (int b = 0; b < blocks; ++b) {
       sure = all[2 * b].a > sure ? all[2 * b].a : sure;
       unsure = all[2 * b].b > unsure ? all[2 * b].b : unsure;
+      const auto here = static_cast<std::uint32_t>(all[2 * b + 1].b >> 32);
+      if (here != 0) unsure_x = float_of(static_cast<std::uint32_t>(all[2 * b + 1].b));
+      doubtfuls += here;
       bar = all[2 * b + 1].a > bar ? all[2 * b + 1].a : bar;
     }
     listed = contract::rank_key(sure > unsure ? sure : unsure) >= bar;
     possible = sure > unsure && listed;
+    one = listed && doubtfuls == 1;
   }
   if (possible) {
     if (thread == 0 && rank == 0) now.best = sure;
-    return {true, most, exchange.state()};
+    return {once_step::done, exchange.state()};
   }
-  if (thread == 0) now.clear_draw(), once.settles = listed, once.bar = static_cast<std::uint32_t>(bar);
   __syncthreads();
-  return {false, most, exchange.state()};
+  if (thread == 0) {
+    now.clear_draw();
+    once.settles = listed, once.bar = static_cast<std::uint32_t>(bar);
+    once.sure = sure, once.doubtful = unsure, once.doubtful_x = unsure_x, once.max = max;
+  }
+  __syncthreads();
+  return {one ? once_step::one_token : once_step::second_pass, exchange.state()};
 }
 
 // After the second pass: settles the border and, if what is kept was all that the list of the first pass lacked, takes

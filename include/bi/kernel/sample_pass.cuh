@@ -91,13 +91,12 @@ BI_D inline void find_largest(const largest_logit& r, int first, sample_found& n
 
 // ---- the first pass over a row that is cut
 
-// Whether it is time to look at the counts so far: at the first piece, and as soon as there are three times as many. At
-// the last piece some warps may be missing.
+// Whether it is time to look at the counts so far: at the first piece, and once when it is not the first words of the
+// vocabulary alone that count. At the last piece some warps may be missing.
 template <class T>
 BI_D bool is_raised(const slot_view<T>& v, int pieces) {
-  const unsigned piece = static_cast<unsigned>(v.begin) / device::row_ring<T>::slot_elements;
-  constexpr unsigned power = 3486784401u;  // of 3, so all that divides it is one
-  return piece == 0 || (piece < static_cast<unsigned>(pieces) - 1 && power % (piece + 1) == 0);
+  const int piece = v.begin / device::row_ring<T>::slot_elements;
+  return piece == 0 || (piece == 4 && piece < pieces - 1);
 }
 
 // Counts values in bins; for top-p, lists those of the first bins, few of which may weigh the most. Logits are scaled
@@ -122,28 +121,30 @@ struct value_counter {
     other = __reduce_max_sync(device::full_warp, device::shared_address(&m.not_counted));
   }
 
-  template <class T>
-  BI_D void take(const slot_view<T>& v, sample_memory& m) {
+  // Calls between(q) after each quad: counters in shared memory keep nobody waiting while there is something to compute.
+  template <class T, class Fn>
+  BI_D void take(const slot_view<T>& v, sample_memory& m, Fn between) {
     float scale = m.cut.scale, offset = m.cut.offset, outlier = m.cut.outlier;
     if constexpr (!Scaled) scale = own_scale, offset = own_offset, outlier = own_outlier;
     const auto value = [&](int i) { return Scaled ? mul_rn(v.value(i), inverse) : v.value(i); };
 #pragma unroll
-    for (int q = 0; q < v.quads; ++q) {  // as slot_draw does
+    for (int q = 0; q < v.quads; ++q) {
       float quad = value(4 * q);
 #pragma unroll
-      for (int e = 1; e < 4; ++e) quad = max_nan(quad, value(4 * q + e));
+      for (int e = 1; e < 4; ++e) quad = max_nan(quad, value(4 * q + e));  // as slot_draw does
       recent = q == 0 ? quad : max_nan(recent, quad);
+#pragma unroll
+      for (int i = 4 * q; i < 4 * q + 4; ++i) {
+        // As value_bins::bin(). What is no candidate is not counted.
+        const float part = device::fma_saturated(value(i), scale, offset);
+        const std::uint32_t place =
+            (bits_of(fma_rn(part, 4.0f * (device::value_bin_count - 1), first)) & 0x3ffffcu) | block;
+        device::count_shared(greater(value(i), neg_inf_f32()) ? place : other);
+      }
+      between(q);
     }
     most = max_nan(most, recent);
     if (greater(Scaled ? recent : mul_rn(recent, inverse), outlier)) list_outliers(v, m);
-#pragma unroll
-    for (int i = 0; i < v.values; ++i) {
-      // As value_bins::bin(). What is no candidate is not counted.
-      const float part = device::fma_saturated(value(i), scale, offset);
-      const std::uint32_t place =
-          (bits_of(fma_rn(part, 4.0f * (device::value_bin_count - 1), first)) & 0x3ffffcu) | block;
-      device::count_shared(greater(value(i), neg_inf_f32()) ? place : other);
-    }
   }
   // The largest scaled value; NaN if there is one.
   BI_D float largest() const { return Scaled ? most : mul_rn(most, inverse); }
@@ -158,7 +159,7 @@ struct value_counter {
       const float x = at < v.part->count ? mul_rn(v.logit(at), inverse) : neg_inf_f32();
       if (!greater(x, m.cut.outlier) || m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
       const std::uint32_t place = atomicAdd(&m.cut.outliers, 1u);  // integer atomic: the list's order is free
-      if (place < sample_most_outliers) listed_outliers(m)[place] = x;
+      if (place < sample_most_outliers) m.outliers[place] = x;
     }
   }
 };

@@ -27,8 +27,9 @@ inline constexpr int sample_warps = sample_threads / 32;
 inline constexpr int sample_counts = 2048;  // bins of a row's histogram, of device::value_bins: some of each
 inline constexpr int sample_fine = device::value_bin_count / sample_counts;
 inline constexpr int sample_bins = 512;          // of weights
-inline constexpr int sample_most_listed = 1024;  // candidates at a border that are settled one by one
-inline constexpr int sample_first_bins = 408;    // above what was seen of the row when the bins were chosen
+inline constexpr int sample_most_listed = 4096;  // candidates that are settled one by one
+inline constexpr std::uint32_t sample_most_outliers = 2048;
+inline constexpr int sample_first_bins = 408;  // above what was seen of the row when the bins were chosen
 inline constexpr int sample_blocks = static_cast<int>(contract::row_blocks(contract::sample_max_vocab));
 // Messages in which the blocks of a cluster tell each other of their bins: counts in 16 bits, sums in 64.
 inline constexpr int sample_bin_messages = sample_counts * 2 / 16;
@@ -77,11 +78,16 @@ struct sample_plan {
   float inverse;  // of the temperature
   float top_p, min_p;
   std::int32_t top_k;  // 0: off
+  bool lists;          // so few that a list has room for all that may be among them
 };
+// By what a sample tells (choose_low), the list of so large a top-k has twice as many, and overflows in none of 10,000
+// rows; without a small one that holds for vocabularies of up to 2^18.
+BI_HD constexpr bool lists_top_k(int k, int vocab) { return k != 0 && (k <= 128 || (k <= 1024 && vocab <= 1 << 18)); }
 template <class Contract, class Settings>
 BI_D void make_sample_plan(const Settings& s, int vocab, sample_plan& plan) {
   plan.inverse = 1.0f;
   plan.top_k = s.top_k > 0 && s.top_k < vocab ? s.top_k : 0;
+  plan.lists = lists_top_k(plan.top_k, vocab);
   plan.top_p = s.top_p, plan.min_p = s.min_p;
   if (!Contract::valid(s.temperature, s.top_p, s.min_p)) {
     plan.kind = sample_kind::invalid;
@@ -143,6 +149,10 @@ struct once_state {
   float before;
   std::uint32_t listed;
   bool settles;  // the list has the row's token, but it is not known yet which
+  // Of all blocks: the best rank that is surely kept, and the one token that beats it and may not be.
+  std::uint64_t sure, doubtful;
+  float doubtful_x, max;    // its value, and the row's largest
+  std::uint32_t doubtfuls;  // of this block
   std::uint32_t bar;
   int keep, drop;  // groups, then bins
 };
@@ -154,8 +164,9 @@ struct sample_memory {
   device::message sums[sample_blocks];             // largest element and sum of each block of 8192
   float2 own_sums[2][sample_blocks];               // this block's
   once_state once;
+  // Of bins; then short ranks, in the first block, in the end, those of all.
   alignas(16) std::uint32_t counts[device::value_bin_count];
-  device::message list[sample_most_listed / 2];  // short ranks; in the first block, in the end, those of all
+  float outliers[sample_most_outliers];  // in the first pass for top-p: the values of the first bins
   // Other blocks may be at the next row's when the first one is not.
   device::message inbox[sample_inbox];
   alignas(16) device::weight_bins<sample_bins> bins;
@@ -172,10 +183,9 @@ struct sample_memory {
   cut_state cut;
 };
 
-BI_D inline std::uint64_t* listed_ranks(sample_memory& m) { return reinterpret_cast<std::uint64_t*>(m.list); }
-// In the first pass for top-p: the values of the first bins.
-inline constexpr std::uint32_t sample_most_outliers = 2 * sample_most_listed;
-BI_D inline float* listed_outliers(sample_memory& m) { return reinterpret_cast<float*>(m.list); }
+BI_D inline std::uint64_t* listed_ranks(sample_memory& m) { return reinterpret_cast<std::uint64_t*>(m.counts); }
+BI_D inline device::message* listed_pairs(sample_memory& m) { return reinterpret_cast<device::message*>(m.counts); }
+static_assert(sample_most_listed * sizeof(std::uint64_t) <= device::value_bin_count * sizeof(std::uint32_t), "fits");
 
 BI_D inline float least_candidate() { return float_of(0xff7fffffu); }
 

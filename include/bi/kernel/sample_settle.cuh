@@ -81,7 +81,7 @@ BI_D inline void set_border(sample_memory& m, int first_bin, std::uint64_t befor
   m.cut.border_count = 0;
 }
 
-// The last rank of m.list that is kept: those before it weigh less than the target, of which 0 is first set to what the
+// The last listed rank that is kept: those before it weigh less than the target, of which 0 is first set to what the
 // rule makes of all ranks from at_least on; at_least, if all are kept. All threads of a block.
 template <class Contract>
 BI_D __noinline__ std::uint64_t last_in_list(sample_memory& m, int pairs, const cut_rule rule, std::uint64_t target,

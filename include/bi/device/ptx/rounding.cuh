@@ -25,6 +25,13 @@ BI_D inline float fma_saturated(float a, float b, float c) {
   return r;
 }
 
+// 2^x, off by 2^-21 of it at most; 0 below 2^-126.
+BI_D inline float exp2_about(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 // Adds 1 to a counter in shared memory at an address.
 BI_D inline void count_shared(std::uint32_t address) {
   asm volatile("red.shared.add.u32 [%0], 1;" : : "r"(address) : "memory");

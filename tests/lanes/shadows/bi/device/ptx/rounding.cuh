@@ -23,6 +23,7 @@ inline float fma_saturated(float a, float b, float c) {
   const float x = std::fma(a, b, c);
   return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
 }
+inline float exp2_about(float x) { return std::exp2(x) * (1.0f - 0x1p-22f); }
 inline void count_shared(std::uint32_t address) {
   ++*reinterpret_cast<std::uint32_t*>(lanes::shared_memory() + address);
 }
