@@ -92,3 +92,13 @@ TEST_CASE("sample: its kernel draws the reference's tokens on the CPU, rows of a
       check<bi::bf16>(6, 1500, 1, once, test::values::ties, factor, g);
   }
 }
+
+// Of many equal values, those about the border leave a token in doubt more often.
+TEST_CASE("sample: of rows with few different values, a token in doubt and a long list are settled on the CPU",
+          "[lanes][sample]") {
+  test::generator g(2);
+  for (int round = 0; round < 3; ++round) {
+    check<float>(20, 6000, 1, true, test::values::ties, 0.5f, g);
+    check<bi::bf16>(20, 9000, 1, true, test::values::ties, 1.0f, g);
+  }
+}

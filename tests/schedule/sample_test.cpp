@@ -283,3 +283,48 @@ TEST_CASE("border_bounds: of large values nothing wrong is sure", "[schedule][sa
   CHECK(small > 50000);
   CHECK(large > 5000);
 }
+
+// Of sums that are off as much as a GPU's may be: the weights by their exponents' roundings, and the additions.
+TEST_CASE("token_bounds: one token that is surely kept is kept, and one that surely is not is dropped",
+          "[schedule][sample]") {
+  using draft = bi::contract::sample_draft;
+  test::generator g(16);
+  std::int64_t all = 0, sure = 0;
+  for (int round = 0; round < 240; ++round) {
+    std::vector<float> x;
+    const float factor = bi::float_of(static_cast<std::uint32_t>(127 - 3 + round % 30) << 23);
+    for (int i = 0; i < (round % 3 == 0 ? 5 : 900); ++i) {
+      const float z =
+          round % 2 == 0 ? g.normal_24() : bi::float_from_int(static_cast<int>(4.0f * g.normal_24())) * 0.25f;
+      x.push_back(bi::mul_rn(bi::add_rn(z, round % 7 == 0 ? 30.0f : 0.0f), factor));
+    }
+    std::sort(x.begin(), x.end(), [](float a, float b) { return bi::less(b, a); });
+    const float max = x[0];
+    std::uint64_t total = 0;
+    double weights = 0;
+    for (const float v : x) {
+      total += draft::top_p_weight(v, max);
+      weights += std::exp(static_cast<double>(v) - max);
+    }
+    for (const float p : {0.9f, 0.5f, 0.999999f, 1e-12f, 0.0f, -1.0f}) {
+      const auto bounds = bi::device::token_bounds::top_p(p, max, static_cast<int>(x.size()));
+      const std::uint64_t target = draft::top_p_target(p, total);
+      std::uint64_t above = 0;
+      double before = 0;
+      for (const float v : x) {
+        // x log2(e) and max log2(e) are rounded to a unit in the last place each.
+        const double off = 0x1p-15 + 0x1p-22 * std::abs(static_cast<double>(max));
+        const double here = before * (1 + (g.below(3) - 1.0) * off),
+                     rest = (weights - before) * (1 + (g.below(3) - 1.0) * off);
+        const bool kept = bounds.keeps(static_cast<float>(here), static_cast<float>(rest)), in = above < target;
+        const bool dropped = bounds.drops(static_cast<float>(here), static_cast<float>(rest));
+        if ((kept && !in) || (dropped && in)) FAIL("round " << round << ", p " << p << ", before " << before);
+        ++all, sure += kept || dropped ? 1 : 0;
+        above += draft::top_p_weight(v, max);
+        before += std::exp(static_cast<double>(v) - max);
+      }
+    }
+  }
+  CHECK(all > 500000);
+  CHECK(sure > all / 3);
+}

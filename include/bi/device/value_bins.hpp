@@ -106,7 +106,7 @@ struct token_bounds {
     // Of values so large that their differences say nothing of weights NaN, which proves nothing.
     const float off = fma_rn(0x1p-18f, abs(max), 0x1p-14f);
     b.near = less(off, 0.5f) ? sub_rn(1.0f, off) : nan_f32();
-    // As weights are cut to integers, and the least powers are 0.
+    // As weights are cut to integers.
     b.lost = mul_rn(float_from_int(vocab), 0x1p-43f);
     return b;
   }

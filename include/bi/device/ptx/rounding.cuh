@@ -25,10 +25,10 @@ BI_D inline float fma_saturated(float a, float b, float c) {
   return r;
 }
 
-// 2^x, off by 2^-21 of it at most; 0 below 2^-126.
+// 2^x, off by 2^-21 of it at most.
 BI_D inline float exp2_about(float x) {
   float r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
   return r;
 }
 
