@@ -314,10 +314,12 @@ TEST_CASE("token_bounds: one token that is surely kept is kept, and one that sur
       for (const float v : x) {
         // x log2(e) and max log2(e) are rounded to a unit in the last place each.
         const double off = 0x1p-15 + 0x1p-22 * std::abs(static_cast<double>(max));
-        const double here = before * (1 + (g.below(3) - 1.0) * off),
-                     rest = (weights - before) * (1 + (g.below(3) - 1.0) * off);
-        const bool kept = bounds.keeps(static_cast<float>(here), static_cast<float>(rest)), in = above < target;
-        const bool dropped = bounds.drops(static_cast<float>(here), static_cast<float>(rest));
+        const auto about = [&](double sum) {
+          return static_cast<float>(sum * (1 + static_cast<double>(g.below(3) - 1) * off));
+        };
+        const float here = about(before), rest = about(weights - before);
+        const bool kept = bounds.keeps(here, rest), in = above < target;
+        const bool dropped = bounds.drops(here, rest);
         if ((kept && !in) || (dropped && in)) FAIL("round " << round << ", p " << p << ", before " << before);
         ++all, sure += kept || dropped ? 1 : 0;
         above += draft::top_p_weight(v, max);
