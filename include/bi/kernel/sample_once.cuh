@@ -124,8 +124,8 @@ BI_D inline device::message* counts_of_group(sample_memory& m) { return reinterp
 static_assert(sizeof(device::weight_bins<sample_bins>) >= device::most_in_cluster * 16 * sizeof(device::message),
               "fits");
 
-// Of the `width` bins from `first` on, with the border: the first bin whose tokens are not surely kept, and the first whose tokens are surely
-// dropped. All threads; ends with a barrier.
+// Of the `width` bins from `first` on, with the border: the first bin whose tokens are not surely kept, and the first whose
+// tokens are surely dropped. All threads; ends with a barrier.
 BI_D inline void settle_group(sample_memory& m, const device::border_bounds& bounds, const device::value_bins& bins,
                               int first, int width, int blocks) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, each = width / 32;
