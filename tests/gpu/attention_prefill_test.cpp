@@ -214,6 +214,22 @@ TEST_CASE("attention prefill: few rows of a long view", "[gpu][attention][prefil
   }
 }
 
+// Rows of one token see all of their first tile, which is not a leaf's first; the block had another item before.
+TEST_CASE("attention prefill: windows that begin with a tile", "[gpu][attention][prefill]") {
+  attention_case c;
+  c.q_len = {1, 1, 1};
+  c.len = {1020, 1340, 892};
+  c.heads_q = 256, c.heads_kv = 2;
+  c.window = 700;
+  test::forced_backend<bi::schedule::attention_schedule> gpu;
+  gpu.schedule = prefill(1);
+  test::host_backend host;
+  const auto expected = test::run_attention<bf16, 128>(host, c, 7062);
+  const auto got = test::run_attention<bf16, 128>(gpu, c, 7062);
+  CHECK(test::difference(got.out, expected.out) == "");
+  CHECK(test::difference(got.lse, expected.lse) == "");
+}
+
 // A group that read a tile of V before it had come gave wrong bytes in one of many launches.
 TEST_CASE("attention prefill: long items again and again", "[gpu][attention][prefill]") {
   for (const std::int64_t page_size : {16, 7}) {  // by the copy engine and by cp.async

@@ -312,8 +312,8 @@ TEST_CASE("attention: an item of many partial results", "[gpu][attention][schedu
 TEST_CASE("attention: partial results that stay in the cache until they are folded",
           "[gpu][attention][schedule][split]") {
   attention_case c;
-  c.len = {9000, 17000, 319};
-  c.q_len = {1, 1, 1};
+  c.len = {9000, 17000, 320};
+  c.q_len = {1, 1, 2};
   c.heads_q = 16, c.heads_kv = 2, c.head_dim = 128;
   std::vector<bi::schedule::attention_schedule> schedules;
   for (const std::int64_t blocks : {2, 3, 7, 66}) {

@@ -36,7 +36,9 @@ struct attention_cluster_memory {
   float o[attention_cluster_leaves_a_block * rows * HeadDim];
   float2 ml[most_partials][rows];
   device::mbarrier landed;
-  attention_lengths guess[2];  // of those who make scores and those who add up V
+  // Of those who make scores and those who add up V: loads of 16 bytes take no more than one of them.
+  alignas(16) attention_lengths score_guess;
+  alignas(16) attention_lengths value_guess;
 };
 
 template <class Contract, int HeadDim>
@@ -230,13 +232,13 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   const attention_item_share<Contract, T> share(p.a);
   device::cluster_wait();  // nobody sends before all have their barriers
   if (thread < shape::score_threads) {
-    attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots).walk_item(share, cluster.guess[0]);
+    attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots).walk_item(share, cluster.score_guess);
   } else if (thread < shape::score_threads + shape::value_threads) {
     attention_leaves_move_registers<152>();
     using results = attention_cluster_results<Contract, T, HeadDim>;
     const results to(p.a, cluster, share.blocks, share.rank, thread - shape::score_threads);
     attention_leaves_values<Contract, T, HeadDim, results>(p, memory, ring, slots, to)
-        .walk_item(share, cluster.guess[1]);
+        .walk_item(share, cluster.value_guess);
     to.fold(memory.value_run);
   } else {
     attention_leaves_move_registers<104>();
