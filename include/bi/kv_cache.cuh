@@ -31,19 +31,17 @@ status launch_kv_append(const kv_append_args<T>& a, const schedule::shared_sched
   shape.block.x = static_cast<unsigned>(s.threads);
   shape.programmatic = s.programmatic;
   const bool digest = p.digest != nullptr, one = s.blocks >= p.tokens;
-  p.lanes = kv_append_lanes(p, device::vector_size);
+  set_lanes(p, kv_append_lanes(p, device::vector_size));
   const bool divided = s.parts > 1 && p.heads_q > 0;
   const std::int64_t at_once = p.lanes == 0 ? 0 : s.threads / p.lanes, cached = 2 * p.heads;
   if (one && (divided ? at_once >= cached && at_once * (s.parts - 1) >= p.heads_q : at_once >= cached + p.heads_q)) {
     if (divided) shape.grid.y = static_cast<unsigned>(s.parts);
-    while (1 << p.lane_bits < p.lanes) ++p.lane_bits;
     const auto kernel = digest ? kernel::kv_append_once_kernel<Norm, Rope, T, true>
                                : kernel::kv_append_once_kernel<Norm, Rope, T, false>;
     return launch("kv_append", kernel, shape, p, stream);
   }
-  p.lanes = kv_append_lanes(p, 2 * device::vector_size);
+  set_lanes(p, kv_append_lanes(p, 2 * device::vector_size));
   if (p.lanes == 0) return launch("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, shape, p, stream);
-  while (1 << p.lane_bits < p.lanes) ++p.lane_bits;
   const auto kernel = digest ? one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, true, true>
                                    : kernel::kv_append_lanes_kernel<Norm, Rope, T, true, false>
                       : one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, false, true>

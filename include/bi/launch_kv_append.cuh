@@ -83,6 +83,12 @@ int kv_append_lanes(const kernel::kv_append_params<T>& p, int each) {
   while (lanes * each < p.head_dim) lanes *= 2;
   return lanes;
 }
+template <class T>
+void set_lanes(kernel::kv_append_params<T>& p, int lanes) {
+  p.lanes = lanes;
+  for (p.lane_bits = 0; 1 << p.lane_bits < lanes; ++p.lane_bits) {
+  }
+}
 
 }  // namespace launch_detail
 

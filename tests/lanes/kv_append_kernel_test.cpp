@@ -57,9 +57,7 @@ void launch(const bi::kv_append_args<T>& a, int threads, std::int64_t blocks, in
   namespace kernel = bi::kernel;
   auto p = bi::launch_detail::make_kv_append_params(a);
   const auto run = [&](int lanes, void (*f)(kernel::kv_append_params<T>), int grid_y) {
-    p.lanes = lanes;
-    for (p.lane_bits = 0; 1 << p.lane_bits < lanes; ++p.lane_bits) {
-    }
+    bi::launch_detail::set_lanes(p, lanes);
     lanes::where.grid = {static_cast<unsigned>(blocks), static_cast<unsigned>(grid_y), 1};
     for (int y = 0; y < grid_y; ++y) {
       lanes::where.block.y = static_cast<unsigned>(y);

@@ -19,6 +19,32 @@
 BI_NAMESPACE_BEGIN
 namespace device {
 
+// Elements as words that hold one each, or two of 16 bits.
+template <class T, int Size, int Words>
+BI_D void pack_elements(const T (&x)[Size], std::uint32_t (&word)[Words]) {
+  static_assert(Size * sizeof(T) == Words * sizeof(std::uint32_t), "they fill the words");
+#pragma unroll
+  for (int w = 0; w < Words; ++w) {
+    if constexpr (sizeof(T) == 4) {
+      word[w] = bits_of(x[w]);
+    } else {
+      word[w] = x[2 * w].bits | static_cast<std::uint32_t>(x[2 * w + 1].bits) << 16;
+    }
+  }
+}
+template <class T, int Size, int Words>
+BI_D void unpack_elements(const std::uint32_t (&word)[Words], T (&x)[Size]) {
+  static_assert(Size * sizeof(T) == Words * sizeof(std::uint32_t), "they fill the words");
+#pragma unroll
+  for (int e = 0; e < Size; ++e) {
+    if constexpr (sizeof(T) == 4) {
+      x[e] = float_of(word[e]);
+    } else {
+      x[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (16 * (e % 2)));
+    }
+  }
+}
+
 template <class T>
 struct held_vector {
   static constexpr int words = vector_words<T> * 4;
@@ -46,26 +72,8 @@ struct held_vector {
       return max_nan(to_f32(low), to_f32(high));
     }
   }
-  BI_D void set(const T (&x)[vector_size]) {
-#pragma unroll
-    for (int w = 0; w < words; ++w) {
-      if constexpr (sizeof(T) == 4) {
-        word[w] = bits_of(x[w]);
-      } else {
-        word[w] = x[2 * w].bits | static_cast<std::uint32_t>(x[2 * w + 1].bits) << 16;
-      }
-    }
-  }
-  BI_D void get(T (&x)[vector_size]) const {
-#pragma unroll
-    for (int e = 0; e < vector_size; ++e) {
-      if constexpr (sizeof(T) == 4) {
-        x[e] = float_of(word[e]);
-      } else {
-        x[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (16 * (e % 2)));
-      }
-    }
-  }
+  BI_D void set(const T (&x)[vector_size]) { pack_elements(x, word); }
+  BI_D void get(T (&x)[vector_size]) const { unpack_elements(word, x); }
   BI_D void fill(T x) {
     const T all[vector_size] = {x, x, x, x, x, x, x, x};
     set(all);

@@ -62,7 +62,8 @@ class row_ring {
 #endif
   }
 
-  BI_D int pieces() const { return (count_ + slot_elements - 1) / slot_elements; }
+  BI_D static int pieces_of(int count) { return (count + slot_elements - 1) / slot_elements; }
+  BI_D int pieces() const { return pieces_of(count_); }
   BI_D int kept() const { return !copies() ? 0 : pieces() < slots_ ? pieces() : slots_; }
   // The piece that a step of a pass takes.
   BI_D int piece(int step, bool second) const {
@@ -146,7 +147,8 @@ class row_ring {
     return all < most ? all : most;
   }
   // Elements of a part's piece that its slot has: whole words.
-  BI_D int copied() const { return count_ / word * word; }
+  BI_D static int copied_of(int count) { return count / word * word; }
+  BI_D int copied() const { return copied_of(count_); }
 
  private:
   BI_D void set_paused(bool paused) {
@@ -167,7 +169,7 @@ class row_ring {
   static BI_D void take(ring_source& source, const void* part, int count) {
     source.from = part;
     source.first = 0;
-    source.left = (count + slot_elements - 1) / slot_elements;
+    source.left = pieces_of(count);
     source.back = false;
   }
 
@@ -192,7 +194,7 @@ class row_ring {
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900
     ring_source& source = memory.source;
     while (source.filled + spare < slots && has_more(source, count)) {
-      const int begin = source.first * slot_elements, rest = count / word * word - begin;
+      const int begin = source.first * slot_elements, rest = copied_of(count) - begin;
       const int elements = rest < 0 ? 0 : rest < slot_elements ? rest : slot_elements;
       const std::uint32_t full = shared_address(&memory.full[source.to.slot]);
       mbarrier_wait(shared_address(&memory.empty[source.to.slot]), source.to.parity ^ 1);

@@ -157,24 +157,24 @@ BI_D inline void load_angles(const device::rope_source& s, std::int64_t position
   load(s.sin + low, angles.sin);
   load(s.sin + high, angles.sin + half);
 }
-template <class Rope, class T>
-BI_D void rotate(rope_style style, const kv_append_angles& angles, kv_append_vectors<T>& x) {
-  constexpr int width = device::vector_size;
-  T a[width], b[width];
-  x.a.get(a);
-  x.b.get(b);
+// Of two parts of a head, equally long: their elements with each other, or neighbours in each.
+template <class Rope, class T, int Size, class Part>
+BI_D void rotate(rope_style style, const float (&cos)[Size], const float (&sin)[Size], Part& low, Part& high) {
+  T a[Size], b[Size];
+  low.get(a);
+  high.get(b);
   if (style == rope_style::half) {
 #pragma unroll
-    for (int e = 0; e < width; ++e) Rope::rotate(a[e], b[e], angles.cos[e], angles.sin[e]);
+    for (int e = 0; e < Size; ++e) Rope::rotate(a[e], b[e], cos[e], sin[e]);
   } else {
 #pragma unroll
-    for (int e = 0; e < width / 2; ++e) {
-      Rope::rotate(a[2 * e], a[2 * e + 1], angles.cos[e], angles.sin[e]);
-      Rope::rotate(b[2 * e], b[2 * e + 1], angles.cos[width / 2 + e], angles.sin[width / 2 + e]);
+    for (int e = 0; e < Size / 2; ++e) {
+      Rope::rotate(a[2 * e], a[2 * e + 1], cos[e], sin[e]);
+      Rope::rotate(b[2 * e], b[2 * e + 1], cos[Size / 2 + e], sin[Size / 2 + e]);
     }
   }
-  x.a.set(a);
-  x.b.set(b);
+  low.set(a);
+  high.set(b);
 }
 
 template <class Norm, class T>
@@ -188,13 +188,13 @@ BI_D void normalise(const T* weight, float scale, device::held_vector<T>& x) {
   x.set(y);
 }
 
-// The terms of a vector whose first word has this offset.
-template <class T>
-BI_D std::uint64_t digest_vector(const device::held_vector<T>& x, std::uint64_t offset) {
+// The terms of words that lie one after the other, two a term, whose first has this offset.
+template <int Words>
+BI_D std::uint64_t digest_words(const std::uint32_t (&words)[Words], std::uint64_t offset) {
   std::uint64_t sum = 0;
 #pragma unroll
-  for (int i = 0; i < device::held_vector<T>::words / 2; ++i) {
-    const std::uint64_t word = x.word[2 * i] | static_cast<std::uint64_t>(x.word[2 * i + 1]) << 32;
+  for (int i = 0; i < Words / 2; ++i) {
+    const std::uint64_t word = words[2 * i] | static_cast<std::uint64_t>(words[2 * i + 1]) << 32;
     sum += contract::digest_term_at(word, offset + static_cast<std::uint64_t>(i) * contract::digest_step);
   }
   return sum;
@@ -310,7 +310,9 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
         }
       }
       if (row < rows && mine.has) {
-        if (rotates && kind != of_v && lane < mine.pair_lanes) rotate<Rope>(p.rope.style, angles, x);
+        if (rotates && kind != of_v && lane < mine.pair_lanes) {
+          rotate<Rope, T>(p.rope.style, angles.cos, angles.sin, x.a, x.b);
+        }
         T* to = p.to[kind].at(place.page, kind == of_q ? token : place.token, head_of(row, kind));
         x.a.store(to + in_a);
         x.b.store(to + in_b);
@@ -336,9 +338,10 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
           if (second) half.word[w] = other;
         }
         if (of_row < cached && mine.has)
-          terms = digest_vector(half, offset_of(of_row, second ? mine.second : mine.first));
+          terms = digest_words(half.word, offset_of(of_row, second ? mine.second : mine.first));
       } else if (row < cached && mine.has) {
-        terms = digest_vector(x.a, offset_of(row, mine.first)) + digest_vector(x.b, offset_of(row, mine.second));
+        terms =
+            digest_words(x.a.word, offset_of(row, mine.first)) + digest_words(x.b.word, offset_of(row, mine.second));
       }
       terms = device::sum_in_warp(terms);
       if (One && cached <= in_warp) {

@@ -49,26 +49,8 @@ struct kv_append_quad {
       device::store_global_16(p, word[0], word[1], word[2], word[3]);
     }
   }
-  BI_D void get(T (&x)[size]) const {
-#pragma unroll
-    for (int e = 0; e < size; ++e) {
-      if constexpr (words == 2) {
-        x[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (16 * (e % 2)));
-      } else {
-        x[e] = float_of(word[e]);
-      }
-    }
-  }
-  BI_D void set(const T (&x)[size]) {
-#pragma unroll
-    for (int w = 0; w < words; ++w) {
-      if constexpr (words == 2) {
-        word[w] = x[2 * w].bits | static_cast<std::uint32_t>(x[2 * w + 1].bits) << 16;
-      } else {
-        word[w] = bits_of(x[w]);
-      }
-    }
-  }
+  BI_D void get(T (&x)[size]) const { device::unpack_elements(word, x); }
+  BI_D void set(const T (&x)[size]) { device::pack_elements(x, word); }
 };
 template <class T>
 struct kv_append_quads {
@@ -147,26 +129,6 @@ struct kv_append_quad_angles {
     for (int e = 0; e < 4; ++e) out[e] = float_of(x[e]);
   }
 };
-template <class Rope, class T>
-BI_D void rotate(rope_style style, const kv_append_quad_angles& angles, kv_append_quads<T>& x) {
-  constexpr int size = kv_append_quad<T>::size;
-  T a[size], b[size];
-  x.low.get(a);
-  x.high.get(b);
-  if (style == rope_style::half) {
-#pragma unroll
-    for (int e = 0; e < size; ++e) Rope::rotate(a[e], b[e], angles.cos[e], angles.sin[e]);
-  } else {
-#pragma unroll
-    for (int e = 0; e < size / 2; ++e) {
-      Rope::rotate(a[2 * e], a[2 * e + 1], angles.cos[e], angles.sin[e]);
-      Rope::rotate(b[2 * e], b[2 * e + 1], angles.cos[size / 2 + e], angles.sin[size / 2 + e]);
-    }
-  }
-  x.low.set(a);
-  x.high.set(b);
-}
-
 template <class Norm, class T>
 BI_D void normalise(const kv_append_quad<T>& weight, float scale, kv_append_quad<T>& x) {
   constexpr int size = kv_append_quad<T>::size;
@@ -176,18 +138,6 @@ BI_D void normalise(const kv_append_quad<T>& weight, float scale, kv_append_quad
 #pragma unroll
   for (int e = 0; e < size; ++e) v[e] = Norm::template value<T>(to_f32(v[e]), scale, to_f32(w[e]));
   x.set(v);
-}
-
-// The terms of a quad whose first word has this offset.
-template <class T>
-BI_D std::uint64_t digest_quad(const kv_append_quad<T>& x, std::uint64_t offset) {
-  std::uint64_t sum = 0;
-#pragma unroll
-  for (int i = 0; i < kv_append_quad<T>::words / 2; ++i) {
-    const std::uint64_t word = x.word[2 * i] | static_cast<std::uint64_t>(x.word[2 * i + 1]) << 32;
-    sum += contract::digest_term_at(word, offset + static_cast<std::uint64_t>(i) * contract::digest_step);
-  }
-  return sum;
 }
 
 // What a token's warps come to: integer_parts in shared memory, whose address is made once, ahead of its use.
@@ -307,7 +257,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
       normalise<Norm>(w.high, scale, y.high);
     }
   }
-  if (turns) rotate<Rope>(p.rope.style, angles, y);
+  if (turns) rotate<Rope, T>(p.rope.style, angles.cos, angles.sin, y.low, y.high);
   if (works && valid) {
     y.low.store(to + mine.low);
     y.high.store(to + mine.high);
@@ -315,7 +265,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   if (!warp_adds) return;
   const std::uint64_t mask = term_mask | static_cast<std::uint64_t>(term_mask) << 32;
   const device::integer_parts terms =
-      device::parts_in_warp((digest_quad(y.low, low_offset) + digest_quad(y.high, high_offset)) & mask);
+      device::parts_in_warp((digest_words(y.low.word, low_offset) + digest_words(y.high.word, high_offset)) & mask);
   const auto write = [&](std::uint64_t sum) {
     if (place_in_block != 0) return;
     device::store_global_8(out, static_cast<std::uint32_t>(sum), static_cast<std::uint32_t>(sum >> 32));

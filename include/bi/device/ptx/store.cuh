@@ -17,6 +17,9 @@ BI_D inline void store_global_16(void* p, std::uint32_t a, std::uint32_t b, std:
                : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
 }
+BI_D inline void store_global_8(void* p, std::uint32_t a, std::uint32_t b) {
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" : : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b) : "memory");
+}
 // With a policy of the L2 cache (bi/device/ptx/tma.cuh).
 BI_D inline void store_global_8(float2* p, float2 x, std::uint64_t policy) {
   asm volatile("st.global.L2::cache_hint.v2.f32 [%0], {%1, %2}, %3;"
@@ -27,9 +30,6 @@ BI_D inline void store_global_8(float2* p, float2 x, std::uint64_t policy) {
 // What the 128 bytes at p hold, aligned to 128, is lost: if memory does not have it yet, it need not.
 BI_D inline void discard_line(void* p) {
   asm volatile("discard.global.L2 [%0], 128;" : : "l"(__cvta_generic_to_global(p)) : "memory");
-}
-BI_D inline void store_global_8(void* p, std::uint32_t a, std::uint32_t b) {
-  asm volatile("st.global.v2.b32 [%0], {%1, %2};" : : "l"(__cvta_generic_to_global(p)), "r"(a), "r"(b) : "memory");
 }
 
 // To shared memory, by shared_address: a word, and an addition to one that no other thread comes between.
