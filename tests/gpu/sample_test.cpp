@@ -183,9 +183,11 @@ std::vector<sample_schedule> schedules() {
   std::vector<sample_schedule> all;
   for (const int cluster : {1, 2, 3, 5, 7, 8, 16}) {
     for (const int slots : {0, 3, 5, 10}) {
-      for (const bool once : {false, true})
-        all.push_back({cluster, slots, cluster % 2 == 0 ? 3 : 1, slots % 2 == 0, once});
-      if (slots == 3) all.push_back({cluster, slots, 1000, true, true});
+      for (const bool once : {false, true}) {
+        const int few = cluster % 2 == 0 ? 3 : 1;
+        all.push_back({cluster, slots, test::clusters_at_once(cluster, few), slots % 2 == 0, once});
+      }
+      if (slots == 3) all.push_back({cluster, slots, test::clusters_at_once(cluster, 1000), true, true});
     }
   }
   return all;

@@ -35,8 +35,14 @@ bool has_gpu() {
 
 int main(int argc, char** argv) {
   // Ours, the rest is Catch2's.
-  if (argc > 1 && std::strcmp(argv[1], "--small") == 0) {
-    test::small_run() = true;
+  while (argc > 1) {
+    if (std::strcmp(argv[1], "--small") == 0) {
+      test::small_run() = true;
+    } else if (std::strcmp(argv[1], "--one-wide") == 0) {
+      test::one_wide() = true;
+    } else {
+      break;
+    }
     argv[1] = argv[0];
     ++argv, --argc;
   }

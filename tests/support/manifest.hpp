@@ -100,7 +100,9 @@ inline std::vector<bi::schedule::row_schedule> row_schedules() {
     const bool some = blocks == 1 || blocks == 4224;
     for (int cluster = 2; cluster <= bi::schedule::max_wide_cluster; ++cluster) {
       if (cluster > bi::schedule::max_row_cluster && !some) break;
-      for (const int held : {4, 8, 12, 16}) all.push_back({256, 1, blocks * cluster, held, cluster, programmatic});
+      for (const int held : {4, 8, 12, 16}) {
+        all.push_back({256, 1, clusters_at_once(cluster, blocks) * cluster, held, cluster, programmatic});
+      }
     }
   }
   return all;
@@ -209,8 +211,8 @@ inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
     if (small_run() && blocks != 7) continue;
     for (const int cluster : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
       for (const int slots : {0, 3, 5, 10}) {  // of 3..10: of those between, none does what these don't
-        all.push_back(
-            {cluster, slots, blocks, slots == 3 || (slots == 0 && blocks == 7), slots == 0 ? blocks != 7 : slots != 5});
+        all.push_back({cluster, slots, clusters_at_once(cluster, blocks), slots == 3 || (slots == 0 && blocks == 7),
+                       slots == 0 ? blocks != 7 : slots != 5});
       }
     }
   }
@@ -277,6 +279,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   std::vector<bi::schedule::attention_schedule> all;
   for (const int cluster : {2, 4, 8, 16}) {
     if (head_dim > 128 || packed > 16 || leaves > 2 * cluster) continue;
+    if (clusters_at_once(cluster, items) != items) continue;  // each item has one
     for (const int stages : {0, 4}) {
       all.push_back({1, true, items * cluster, bi::schedule::attention_kernel::split, stages, cluster});
     }

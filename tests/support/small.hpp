@@ -12,6 +12,17 @@ inline bool& small_run() {
   static bool is_small = false;
   return is_small;
 }
+// A program that is started with --one-wide launches no two clusters of more than 8 thread blocks at once: for a tool that is
+// wrong about those (docs/testing.md).
+inline bool& one_wide() {
+  static bool is_one = false;
+  return is_one;
+}
+inline constexpr int most_narrow = 8;  // thread blocks of a cluster that is not wide
+// How many clusters to launch where a test would have `clusters`.
+inline std::int64_t clusters_at_once(int cluster, std::int64_t clusters) {
+  return one_wide() && cluster > most_narrow ? 1 : clusters;
+}
 // `rows`, or the few that are left of them.
 inline std::int64_t few_rows(std::int64_t rows) { return small_run() && rows > 9 ? 9 : rows; }
 
