@@ -211,6 +211,26 @@ bool force_operation(const test::manifest_operation& o, schedule_forms& forms) {
          force_rows<test::logsumexp_op<>, T, float>(o, "logsumexp", forms);
 }
 
+bool is_norm(const std::string& operation) { return operation.find("norm") != std::string::npos; }
+bool is_softmax(const std::string& operation) {
+  return operation.find("softmax") != std::string::npos || operation == "logsumexp";
+}
+// The operations of the manifest that are chosen, and how many there are.
+template <class T, class Chosen>
+int force_operations(Chosen chosen) {
+  int operations = 0;
+  for (const test::manifest_operation& o : test::row_operations()) {
+    if (!chosen(o.operation)) continue;
+    INFO(o.operation << "/" << o.contract);
+    schedule_forms forms;
+    REQUIRE(force_operation<T>(o, forms));
+    operations += 1;
+    if (test::small_run()) continue;  // has fewer
+    REQUIRE(forms.size() == forms_of(o.operation, sizeof(T)));
+  }
+  return operations;
+}
+
 // ---- a row does not know its batch
 
 // Rows 0 .. 2 * largest - 2 alone, then batches of up to `largest` of them, then one of them at every place of a batch.
@@ -512,14 +532,17 @@ TEMPLATE_TEST_CASE("softmax: the GPU gives the reference's bytes", "[gpu][softma
   both.same(empty, [&](auto& b) { return test::run_rows<test::logsumexp_op<>, T, float>(b, empty); });
 }
 
-TEMPLATE_TEST_CASE("rows: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
-  for (const test::manifest_operation& o : test::row_operations()) {
-    INFO(o.operation << "/" << o.contract);
-    schedule_forms forms;
-    REQUIRE(force_operation<TestType>(o, forms));
-    if (test::small_run()) continue;  // has fewer
-    REQUIRE(forms.size() == forms_of(o.operation, sizeof(TestType)));
-  }
+// Test cases of their own, to run side by side.
+TEMPLATE_TEST_CASE("norms: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
+  CHECK(force_operations<TestType>([](const std::string& o) { return is_norm(o); }) == 7);
+}
+TEMPLATE_TEST_CASE("softmax, logsumexp: every schedule gives the reference's bytes", "[gpu][schedule]", bf16, float) {
+  CHECK(force_operations<TestType>([](const std::string& o) { return is_softmax(o); }) == 3);
+}
+TEMPLATE_TEST_CASE("reduce, argmax, argmin: every schedule gives the reference's bytes", "[gpu][schedule]", bf16,
+                   float) {
+  const auto others = [](const std::string& o) { return !is_norm(o) && !is_softmax(o); };
+  CHECK(force_operations<TestType>(others) == 6);
 }
 
 // Three levels of the row tree.

@@ -84,7 +84,9 @@ class matrix {
     o.far = false, o.most_rows = table_.most_rows;
     matrix reference(host, case_, o);
     std::vector<std::int32_t> rows;
-    const std::int64_t step = options_.small || options_.forced ? table_.pool / 4 : table_.reference_step;
+    const std::int64_t step = options_.brief                      ? table_.pool / 2
+                              : options_.small || options_.forced ? table_.pool / 4
+                                                                  : table_.reference_step;
     for (std::int64_t row = 0; row < table_.pool; row += step) {
       rows.push_back(static_cast<std::int32_t>(row));
     }
@@ -141,6 +143,19 @@ class matrix {
     if (r.failure.empty()) plant(r);
   }
 
+  // Whether there is a schedule that no case before has tried.
+  bool has_untried() {
+    for (const std::int64_t rows : forced_sizes(table_, most_rows_, options_.small)) {
+      launch l{rows, neighbours::mixed, 0, 0, false};
+      start(l, rows_of(l));
+      schedules_ = table_.schedules(call_);
+      for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) {
+        if (is_untried(l)) return true;
+      }
+    }
+    return false;
+  }
+
   // Batches of some sizes under every schedule that they may have.
   void run_forced(result& r) {
     for (const std::int64_t rows : forced_sizes(table_, most_rows_, options_.small)) {
@@ -150,10 +165,10 @@ class matrix {
         start(l, rows_of(l));
         schedules_ = table_.schedules(call_);
         for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) {
-          const std::string name = case_.operation + "/" + schedule_of(l);
-          if (options_.tried == nullptr || options_.tried->count(name) == 0) check(l, r);
+          if (!is_untried(l)) continue;
+          check(l, r);
           // One that was refused may fit the next case.
-          if (options_.tried != nullptr && r.schedules.count(schedule_of(l)) != 0) options_.tried->insert(name);
+          if (options_.tried != nullptr && r.schedules.count(schedule_of(l)) != 0) options_.tried->insert(key_of(l));
         }
         settle(r);
         if (!r.failure.empty()) return;
@@ -337,6 +352,14 @@ class matrix {
                ? name
                : name.substr(0, blocks) + "blocks=any" + name.substr(std::min(end, name.size()));
   }
+  std::string key_of(const launch& l) const { return case_.operation + "/" + schedule_of(l); }
+  bool is_untried(const launch& l) const {
+    if (options_.tried == nullptr) return true;
+    const std::string name = key_of(l);
+    std::uint64_t hash = 0;
+    for (const char ch : name) hash = bi::mix64(hash + static_cast<unsigned char>(ch));
+    return hash % options_.parts == options_.part && options_.tried->count(name) == 0;
+  }
   bool is_aligned(const launch& l) const { return gap_of(l.layout % layouts) % 8 == 0 && l.layout != 3; }
   void compare(const launch& l, std::int64_t number) {
     for (std::size_t i = 0; i < out_.size(); ++i) {
@@ -355,7 +378,7 @@ class matrix {
     }
   }
   std::vector<std::int32_t> rows_of(const launch& l) const {
-    return choose_rows(table_, l.rows, l.kind, seed_of(l), options_.small ? 6 : needles);
+    return choose_rows(table_, l.rows, l.kind, seed_of(l), options_.brief ? 2 : options_.small ? 6 : needles);
   }
   std::uint64_t seed_of(const launch& l) const {
     return bi::mix64(options_.seed * 1000003 + static_cast<std::uint64_t>(l.rows) * 64 +
@@ -467,7 +490,7 @@ class matrix {
 inline result check_case(machine& m, const needle_case& c, const options& o) {
   result r;
   matrix x(m, c, o);
-  if (o.forced && !x.of().schedules) return r;
+  if (o.forced && (!x.of().schedules || (o.tried != nullptr && !x.has_untried()))) return r;
   x.compare_with_reference(r);
   if (r.failure.empty()) o.forced ? x.run_forced(r) : x.run(r);
   return r;

@@ -9,7 +9,8 @@
 //
 // N rows at least of each operation, in batches of M at most. --far: rows, and pages of a cache, more than 2^31 elements
 // apart. --forced: under every schedule. --small: a few, for tools under which kernels are slow; --brief: fewer still. Of
-// --part I/N: every N-th case, from the I-th on. Ends with 77 where there is no GPU.
+// --part I/N: every N-th case, from the I-th on; with --brief --forced a part of the schedules. Ends with 77 where there is
+// no GPU.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -126,6 +127,10 @@ int main(int argc, char** argv) {
     std::int64_t turn = 0;
     std::set<std::string> tried;
     if (c.o.brief) c.o.tried = &tried;
+    if (c.o.brief && c.o.forced) {
+      c.o.part = static_cast<std::uint64_t>(c.part), c.o.parts = static_cast<std::uint64_t>(c.parts);
+      c.part = 0, c.parts = 1;
+    }
     for (const needle_case& x : cases) {
       const bool chosen = c.operations.empty() ||
                           std::find(c.operations.begin(), c.operations.end(), x.operation) != c.operations.end();

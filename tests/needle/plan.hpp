@@ -28,6 +28,7 @@ struct options {
   // Small, and of each case one batch; of schedules, those that no case of the operation before it had, whatever its types.
   bool brief = false;
   std::set<std::string>* tried = nullptr;
+  std::uint64_t part = 0, parts = 1;  // of schedules that `tried` may take up, by name
 };
 
 struct result {

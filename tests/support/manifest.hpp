@@ -279,7 +279,6 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   std::vector<bi::schedule::attention_schedule> all;
   for (const int cluster : {2, 4, 8, 16}) {
     if (head_dim > 128 || packed > 16 || leaves > 2 * cluster) continue;
-    if (clusters_at_once(cluster, items) != items) continue;  // each item has one
     for (const int stages : {0, 4}) {
       all.push_back({1, true, items * cluster, bi::schedule::attention_kernel::split, stages, cluster});
     }

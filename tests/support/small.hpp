@@ -12,8 +12,8 @@ inline bool& small_run() {
   static bool is_small = false;
   return is_small;
 }
-// A program that is started with --one-wide launches no two clusters of more than 8 thread blocks at once: for a tool that is
-// wrong about those (docs/testing.md).
+// A program that is started with --one-wide forces schedules of rows and of sampling with one cluster of more than 8 thread
+// blocks at a time: for a tool that is wrong about several (docs/testing.md).
 inline bool& one_wide() {
   static bool is_one = false;
   return is_one;

@@ -217,6 +217,7 @@ TEST_CASE("needle: under every schedule") {
   CHECK(operations.size() > 30);
   // A schedule with other bits, one with other bits in a batch of three only, and one that the launcher refuses.
   std::set<std::string>* tried = nullptr;
+  std::uint64_t part = 0, parts = 1;
   const auto forced = [&](std::size_t wrong, std::int64_t rows, bi::error refused) {
     class bad_machine : public host_machine {
      public:
@@ -244,6 +245,7 @@ TEST_CASE("needle: under every schedule") {
     options o = few(3);
     o.forced = true;
     o.brief = o.small = tried != nullptr, o.tried = tried;
+    o.part = part, o.parts = parts;
     return check_case(host, c, o);
   };
   const result good = forced(9, 1, bi::error::none);
@@ -261,7 +263,20 @@ TEST_CASE("needle: under every schedule") {
   tried = &so_far;
   CHECK(forced(9, 1, bi::error::not_supported).schedules == std::map<std::string, std::int64_t>{{"a{blocks=any}", 1}});
   CHECK(forced(0, 1, bi::error::none).schedules == std::map<std::string, std::int64_t>{{"b{}", 1}});
-  CHECK(forced(0, 1, bi::error::none).launches == 0);
+  const result nothing = forced(0, 1, bi::error::none);
+  CHECK(nothing.launches == 0);
+  CHECK(nothing.reference_rows == 0);  // the case is left out
+  // In parts, each in one of them.
+  std::map<std::string, std::int64_t> of_parts;
+  int with_any = 0;
+  for (part = 0, parts = 5; part < parts; ++part) {
+    so_far.clear();
+    const result r = forced(9, 1, bi::error::none);
+    with_any += r.launches > 0 ? 1 : 0;
+    for (const auto& [name, times] : r.schedules) of_parts[name] += times;
+  }
+  CHECK(of_parts == std::map<std::string, std::int64_t>{{"a{blocks=any}", 1}, {"b{}", 1}});
+  CHECK(with_any == 2);
 }
 
 TEST_CASE("needle: in brief") {
