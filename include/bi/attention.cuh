@@ -8,11 +8,9 @@
 #include "bi/attention.hpp"
 #include "bi/kernel/attention_clusters.cuh"
 #include "bi/kernel/attention_fold.cuh"
-#include "bi/kernel/attention_follow.cuh"
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
-#include "bi/kernel/attention_turns.cuh"
 #include "bi/launch_attention_prefill.cuh"
 #include "bi/launch_attention_shared.cuh"
 #include "bi/runtime.hpp"
@@ -218,58 +216,11 @@ status attention_clusters(const attention_args<T>& a, const schedule::attention_
   return launch_leaves(kernel::attention_clusters_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
 }
 
-// Leaves in turns, folded while they are made.
-template <class Contract, int HeadDim, class T>
-status attention_turns(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
-                       cuda_stream stream) {
-  const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
-  const std::int64_t items = a.requests * a.limits.heads_kv;
-  checker c("attention");
-  c.supported("schedule.followers", s.followers, 1 <= s.followers && s.followers <= schedule::attention_followers,
-              "1 to 4");
-  c.supported("schedule.row_warps", s.row_warps, s.row_warps == 1, "1 with followers");
-  c.supported("schedule.whole_items", s.whole_items ? 1 : 0, !s.whole_items, "0 with followers");
-  c.supported("schedule.followers", s.followers,
-              items <= schedule::attention_most_followed && items <= s.followers * kernel::attention_follow_warps,
-              "16 for each request and KV head, of at most 64");
-  if (!c.ok()) return c.result();
-  const schedule::attention_split_space space = schedule::attention_turns_carve(
-      s.blocks, items, l.leaves, l.rows, HeadDim, sizeof(kernel::attention_turns_record));
-  kernel::attention_split_params<T> p = {};
-  p.a = make_attention_params(a);
-  p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
-  p.a.batch.one_tile_each = true;
-  auto* const bytes = static_cast<unsigned char*>(data);
-  p.records = reinterpret_cast<kernel::attention_turns_record*>(bytes);
-  p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.partials.places.a_block = space.places_a_block;
-  p.partials.rows = l.rows;
-  launch_shape one;
-  one.block.x = kernel::attention_reset_threads;
-  one.programmatic = true;
-  const kernel::attention_reset_params reset = {p.records, static_cast<std::int32_t>(s.blocks)};
-  if (const status st = launch("attention", kernel::attention_reset_kernel<T>, one, reset, stream); !st) return st;
-  constexpr auto ring = kernel::attention_turns_bytes<Contract, HeadDim>;
-  constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, ring);
-  static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-  const status st = launch_leaves(kernel::attention_turns_kernel<Contract, T, HeadDim>, p, s, most, ring, stream);
-  if (!st || s.blocks == 1 || l.leaves == 1) return st;  // nothing is cut
-  const kernel::attention_follow_params<T> follow = {p.a, p.partials, p.records, static_cast<std::int32_t>(s.blocks)};
-  launch_shape beside;
-  beside.grid.x = static_cast<unsigned>(s.followers);
-  beside.block.x = kernel::attention_follow_threads;
-  beside.shared_bytes = kernel::attention_follow_warps * sizeof(kernel::attention_follow_memory<HeadDim>);
-  beside.programmatic = true;
-  return launch("attention", kernel::attention_follow_kernel<Contract, T, HeadDim>, beside, follow, stream);
-}
-
 template <class Contract, int HeadDim, class T>
 status attention_split(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
                        cuda_stream stream) {
   if constexpr (has_leaves_kernel<HeadDim>) {
     if (s.cluster != 0) return attention_clusters<Contract, HeadDim>(a, s, stream);
-    if (s.followers != 0) return attention_turns<Contract, HeadDim>(a, s, data, stream);
   }
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
   const schedule::attention_split_space space =
@@ -407,21 +358,18 @@ status attention<T, HeadDim, Contract>::launch(const attention_args<T>& a, works
       if (!st) return st;
     }
   }
-  const auto pick = [&](bool has_clusters, bool has_followers) {
+  const auto pick = [&](bool has_clusters) {
     return schedule::pick_attention_schedule(
         a.requests, a.rows, a.limits.max_q_len, group, a.limits.heads_kv, row_warps, split_blocks,
-        launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks, has_clusters, has_followers);
+        launch_detail::split_limits<Contract, HeadDim>(a.limits).leaves, prefill_blocks, has_clusters);
   };
-  constexpr bool has_leaves = launch_detail::has_leaves_kernel<HeadDim>;
-  schedule::attention_schedule s = pick(has_leaves, has_leaves && kernel::attention_leaves_apart<Contract>);
-  if constexpr (has_leaves) {
-    if (s.cluster != 0 || s.followers != 0) {  // most calls need not ask the runtime
+  schedule::attention_schedule s = pick(launch_detail::has_leaves_kernel<HeadDim>);
+  if constexpr (launch_detail::has_leaves_kernel<HeadDim>) {
+    if (s.cluster != 0) {  // most calls need not ask the runtime
       bool found = false;
-      const auto find = [&](auto* code) { return launch_detail::find_leaves_code(code, found); };
-      const status st = s.cluster != 0 ? find(kernel::attention_clusters_kernel<Contract, T, HeadDim>)
-                                       : find(kernel::attention_turns_kernel<Contract, T, HeadDim>);
+      const status st = launch_detail::find_leaves_code(kernel::attention_clusters_kernel<Contract, T, HeadDim>, found);
       if (!st) return st;
-      if (!found) s = pick(false, false);
+      if (!found) s = pick(false);
     }
   }
   return launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, stream);

@@ -184,11 +184,6 @@ std::vector<bi::schedule::attention_schedule> cluster_schedules(const attention_
                                            (longest + leaf - 1) / leaf);
 }
 
-std::vector<bi::schedule::attention_schedule> follower_schedules(const attention_case& c) {
-  const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
-  return test::attention_follower_schedules(c.head_dim, packed, static_cast<std::int64_t>(c.len.size()) * c.heads_kv);
-}
-
 // Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
 template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 bool force(const test::manifest_operation& o) {
@@ -215,7 +210,6 @@ bool force(const test::manifest_operation& o) {
     const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 92); };
     auto schedules = test::attention_schedules(HeadDim, packed);
     for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
-    for (const auto& s : follower_schedules(c)) schedules.push_back(s);
     test::host_backend host;
     test::check_forced(o, schedules, test::to_string(c), run(host), run);
   }
@@ -245,7 +239,6 @@ void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi
   }
   const auto clusters = cluster_schedules(c);
   if (lengths[3] < 4096) schedules = clusters;
-  for (const auto& s : follower_schedules(c)) schedules.push_back(s);
   const bool fits_cluster = *std::max_element(c.len.begin(), c.len.end()) <= 32 * bi::contract::attention_order::leaf;
   REQUIRE((HeadDim > 128 || q_len * group > 16 || !fits_cluster || !clusters.empty()));
   const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
@@ -332,7 +325,6 @@ TEST_CASE("attention: partial results that stay in the cache until they are fold
   test::host_backend host;
   const test::manifest_operation o = {"attention 128", bi::contract::attention_v1<bf16>::name};
   const auto expected = run(host);
-  for (const auto& s : follower_schedules(c)) schedules.push_back(s);
   for (int round = 0; round < 3; ++round) test::check_forced(o, schedules, test::to_string(c), expected, run);
 }
 
@@ -446,8 +438,7 @@ TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][att
 
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
   constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
-  // Clusters, leaves dealt out, and leaves folded while they are made.
-  const std::int64_t longest = GENERATE(1024, 5120, 102400), row_stride = longest / 16;
+  const std::int64_t longest = GENERATE(1024, 5120), row_stride = longest / 16;  // clusters, and leaves dealt out
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   test::gpu_backend gpu;
   attention_case c;
@@ -462,9 +453,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   a.view = bi::page_table{pages, row_stride};
   a.requests = a.rows = requests;
   a.scale = bi::rsqrt_rn(bi::float_from_int64(dim));
-  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, longest > 5120 ? 0 : 16 * num_pages};
-  const std::int64_t leaves = longest / bi::contract::attention_order::leaf;
-  CHECK(bi::schedule::attention_follows(132, requests * heads_kv, leaves, heads / heads_kv) == (longest > 5120));
+  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, 16 * num_pages};
   bi::workspace ws;
   ws.bytes = bi::attention<bf16, dim>::workspace_bytes(a.limits);
   ws.data = gpu.output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
@@ -483,8 +472,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
       const std::int64_t n = g.chance(20)   ? 0
                              : g.chance(40) ? g.between(1, 300)
                                             : g.between(1, std::min<std::int64_t>(longest, 2000));
-      const std::int64_t most = std::min<std::int64_t>(longest, 12000);  // of the pages that there are
-      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? most : n));
+      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? longest : n));
     }
     const auto d = test::make_attention_data<bf16>(c, 2000 + i);
     gpu.poison(a.out, requests * heads * dim);
@@ -512,9 +500,8 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
 TEST_CASE("attention: lengths and pages that change after the kernels have begun", "[gpu][attention][split]") {
   constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
-  // Clusters with a leaf a block or two, leaves dealt out, and leaves folded while they are made.
-  const std::int64_t longest = GENERATE(1024, 2560, 5120, 204800), row_stride = longest / 16,
-                     entries = requests * row_stride;
+  // Clusters with a leaf a block or two, and leaves dealt out.
+  const std::int64_t longest = GENERATE(1024, 2560, 5120), row_stride = longest / 16, entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;
@@ -529,7 +516,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
   a.view = bi::page_table{live + requests, row_stride};
   a.requests = a.rows = requests;
   a.scale = bi::rsqrt_rn(bi::float_from_int64(dim));
-  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, longest > 5120 ? 0 : 16 * num_pages};
+  a.limits = {requests, requests, 1, row_stride * 16, heads, heads_kv, dim, 16 * num_pages};
   bi::workspace ws;
   ws.bytes = bi::attention<bf16, dim>::workspace_bytes(a.limits);
   ws.data = gpu.output<unsigned char>(static_cast<std::int64_t>(ws.bytes));
@@ -542,8 +529,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
                                                 : g.chance(50) ? g.between(1, 300)
                                                                : g.between(1, std::min<std::int64_t>(longest, 2000))));
     }
-    if (i % 4 == 1)
-      c.len[at(g.below(requests))] = static_cast<std::int32_t>(std::min<std::int64_t>(longest, 12000));  // pages there are
+    if (i % 4 == 1) c.len[at(g.below(requests))] = static_cast<std::int32_t>(longest);
     const auto d = test::make_attention_data<bf16>(c, 3000 + i);
     std::vector<std::int32_t> now = d.len;
     now.resize(at(requests + entries), last);

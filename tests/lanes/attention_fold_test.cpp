@@ -11,7 +11,6 @@
 
 #include "bi/contract/attention.hpp"
 #include "bi/schedule/attention.hpp"
-#include "lanes/attention_partials.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 // The kernel as for Hopper, contracts as on the host.
@@ -40,9 +39,44 @@ struct fold_case {
   bool causal;
 };
 
-using partial = test::made_up_partial;
+// A leaf's partial result of a row, from its number alone.
+struct partial {
+  float m, l;
+
+  partial(std::uint64_t item, std::int64_t leaf, int row)
+      : seed_(((item << 24) + static_cast<std::uint64_t>(leaf)) << 8) {
+    seed_ = bi::mix64(seed_ + static_cast<std::uint64_t>(row));
+    const std::uint64_t x = bi::mix64(seed_ + 400);
+    none_ = x % 37 == 0;  // every score was -Inf
+    m = none_ ? bi::neg_inf_f32() : bi::mul_rn(bi::float_from_int(static_cast<int>(x >> 20) % 40000 - 20000), 0x1p-12f);
+    l = none_ ? 0.0f : bi::fma_rn(bi::float_from_int(static_cast<int>(bi::mix64(seed_ + 401) % 100000)), 0.001f, 1.0f);
+  }
+  float o(int column) const {
+    const std::uint64_t x = bi::mix64(seed_ + static_cast<std::uint64_t>(column));
+    if (none_) return 0.0f;
+    return x % 11 == 0 ? -0.0f
+                       : bi::mul_rn(bi::float_from_int(static_cast<int>(x >> 20) % 2000001 - 1000000), 0x1p-15f);
+  }
+
+ private:
+  std::uint64_t seed_;
+  bool none_;
+};
+
+// Of a row, columns and leaves in order.
 template <int HeadDim>
-using folded_row = test::folded_row<contract_v1, HeadDim>;
+struct folded_row {
+  float m = bi::neg_inf_f32(), l = 0.0f, o[HeadDim] = {};
+  bool first = true;
+
+  void add(const partial& right) {
+    const auto f = contract_v1::fold(m, right.m);
+    l = first ? right.l : contract_v1::fold_value(f, l, right.l);
+    for (int c = 0; c < HeadDim; ++c) o[c] = first ? right.o(c) : contract_v1::fold_value(f, o[c], right.o(c));
+    m = first ? right.m : f.m;
+    first = false;
+  }
+};
 
 template <int HeadDim>
 class fold_run {

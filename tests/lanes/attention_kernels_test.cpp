@@ -28,10 +28,6 @@
 #undef __shared__
 #define __shared__ static
 #include "bi/kernel/attention_fold.cuh"
-#undef __shared__
-#define __shared__
-#include "bi/kernel/attention_follow.cuh"
-#include "bi/kernel/attention_turns.cuh"
 
 // Attention's kernels on the CPU: the one that takes every shape, and decode's, with the kernel that folds what was cut.
 // Products by the model of the tensor core, barriers and copies by what the machine promises of them.
@@ -153,30 +149,6 @@ class attention_case {
     check("leaves, " + std::to_string(blocks) + " blocks, " + std::to_string(slots) + " slots");
   }
 
-  // Leaves in turns, then whoever follows: here the blocks are through by then.
-  void by_turns(int blocks, int followers, int slots, test::generator& g) {
-    k::attention_split_params<T> p = {};
-    p.a = params();
-    const std::int64_t rows = a_.limits.max_q_len * p.a.batch.group,
-                       leaves = std::max<std::int64_t>(1, contract::end_leaf(a_.limits.max_view));
-    p.a.batch.tile_rows = static_cast<std::int32_t>(rows), p.a.batch.one_tile_each = true;
-    const auto space = bi::schedule::attention_turns_carve(blocks, a_.requests * p.a.heads_kv, leaves, rows, HeadDim,
-                                                           sizeof(k::attention_turns_record));
-    std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 128, 0x5a);
-    auto* const bytes =
-        reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 127) / 128 * 128);
-    p.records = reinterpret_cast<k::attention_turns_record*>(bytes);
-    p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-    p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-    p.partials.places.a_block = space.places_a_block, p.partials.rows = rows, p.stages = slots;
-    REQUIRE((k::attention_turns_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
-    lanes::launch(1, k::attention_reset_threads, k::attention_reset_kernel<T>, {p.records, blocks}, g);
-    lanes::launch(blocks, k::attention_leaves_threads, k::attention_turns_kernel<contract, T, HeadDim>, p, g);
-    const k::attention_follow_params<T> follow = {p.a, p.partials, p.records, blocks};
-    lanes::launch(followers, k::attention_follow_threads, k::attention_follow_kernel<contract, T, HeadDim>, follow, g);
-    check("turns, " + std::to_string(blocks) + " blocks, " + std::to_string(followers) + " followers");
-  }
-
  private:
   static constexpr std::int64_t page = 16;
 
@@ -224,15 +196,4 @@ TEST_CASE("attention: decode's kernels have the reference's bytes on the CPU", "
       .by_leaves(5, 4, g);  // sections of partial results
   attention_case<bf16, 64>({{1100, 513}, {3, 2}, 2, 2, 300, true}, g).by_leaves(7, 4, g);
   attention_case<bi::fp16, 128>({{257, 256, 65, 64, 900}, {2, 1, 4, 3, 2}, 1, 4, 0, false}, g).by_leaves(4, 6, g);
-}
-
-TEST_CASE("attention: leaves in turns, and who follows, have the reference's bytes on the CPU", "[lanes][attention]") {
-  test::generator g(3);
-  attention_case<bf16, 128> few({{700, 0, 1, 300}, {1, 1, 1, 1}, 1, 4, 0, true}, g);
-  few.by_turns(1, 1, 4, g);
-  few.by_turns(5, 1, 5, g);
-  attention_case<bf16, 128>({{2000, 80}, {1, 1}, 1, 8, 0, true}, g).by_turns(6, 1, 4, g);
-  attention_case<bf16, 64>({{256 * 34 + 9}, {1}, 1, 1, 0, true, true}, g).by_turns(5, 1, 4, g);
-  attention_case<bf16, 64>({{1100, 513}, {3, 2}, 2, 2, 300, true}, g).by_turns(7, 2, 4, g);
-  attention_case<bi::fp16, 128>({{257, 256, 65, 64, 900}, {2, 1, 4, 3, 2}, 1, 4, 0, false}, g).by_turns(4, 1, 6, g);
 }

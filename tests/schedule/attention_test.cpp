@@ -10,7 +10,6 @@
 #include "bi/contract/attention.hpp"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
-#include "bi/device/attention_team.cuh"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "support/manifest.hpp"
@@ -91,56 +90,6 @@ struct split_case {
   bool causal;
 };
 
-// The leaves of items that were cut, as the blocks of their teams deal them out.
-class team_check {
- public:
-  team_check(const attention_shares& shares, std::int64_t blocks, std::int64_t places)
-      : shares_(shares), places_({places}), of_place_(static_cast<std::size_t>(blocks * places), false) {}
-
-  // A run of a block, which begins at leaf `at` of the list; runs of an item come in the order of its blocks.
-  void add(const attention_run& run, std::int64_t at, std::int64_t block) {
-    const attention_team team = make_attention_team(shares_, at - run.begin, run.leaves);
-    REQUIRE((team.members == 1) == run.is_whole());
-    if (team.members == 1) return;
-    const auto member = static_cast<std::int32_t>(block - team.block);
-    REQUIRE((member >= 0 && member < team.members && team.leaves == run.leaves && team.count(member) == run.count));
-    if (run.is_first()) {
-      REQUIRE(member == 0);
-      check_all();
-      time_.assign(static_cast<std::size_t>(run.leaves), -1);
-    }
-    for (std::int32_t i = 0; i < team.count(member); ++i) {
-      const std::int32_t leaf = team.leaf(member, i);
-      REQUIRE((leaf >= 0 && leaf < team.leaves && time_[static_cast<std::size_t>(leaf)] == -1));
-      time_[static_cast<std::size_t>(leaf)] = (member == 0 ? team.before : 0) + i;
-      const std::int32_t time = time_[static_cast<std::size_t>(leaf)];
-      for (const std::int32_t from : {0, time / 2, time}) {
-        std::int32_t found = from, number = -1;
-        REQUIRE((team.find(leaf, found, number) == member && number == i && found == time));
-      }
-      take(places_.leaf(block, member == 0, i));
-    }
-  }
-  // Every leaf is somebody's, and those of an earlier time come first.
-  void check_all() {
-    if (time_.empty()) return;
-    REQUIRE((time_[0] >= 0 && std::is_sorted(time_.begin(), time_.end())));
-    time_.clear();
-  }
-
- private:
-  void take(std::int64_t place) {
-    REQUIRE((place >= 0 && place < static_cast<std::int64_t>(of_place_.size())));
-    REQUIRE(!of_place_[static_cast<std::size_t>(place)]);
-    of_place_[static_cast<std::size_t>(place)] = true;
-  }
-
-  const attention_shares shares_;
-  const attention_team_places places_;
-  std::vector<bool> of_place_;
-  std::vector<std::int32_t> time_;  // of the item in hand, by leaf
-};
-
 void check_split(const split_case& c, std::int64_t blocks) {
   const auto requests = static_cast<std::int64_t>(c.len.size());
   attention_batch b;
@@ -165,13 +114,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
   REQUIRE(space.bytes <= static_cast<std::int64_t>(
                              bi::schedule::attention_split_bytes(most_leaves, total, 4, 128, sizeof(attention_cut))));
   const attention_places places = {space.places_a_block};
-  const std::int64_t all_items = requests * c.heads_kv;
-  const auto turns = bi::schedule::attention_turns_carve(blocks, all_items, most_leaves, 4, 128, 32);
-  if (all_items <= bi::schedule::attention_most_followed) {
-    REQUIRE(turns.bytes <= bi::schedule::attention_split_bytes(most_leaves, most_leaves * all_items, 4, 128,
-                                                               sizeof(attention_cut)));
-  }
-  team_check teams(shares, blocks, turns.places_a_block);
   std::vector<std::int64_t> of_place(static_cast<std::size_t>(blocks * places.a_block), -1);  // leaf of the list
   std::vector<int> seen(static_cast<std::size_t>(total));
   std::vector<attention_cut> cuts;
@@ -201,7 +143,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
         of_place[static_cast<std::size_t>(place)] = at + i;
       }
       whole += run.is_whole() ? 1 : 0;
-      teams.add(run, at, block);
       at += run.count;
       const auto r = static_cast<std::size_t>(run.request);
       cuts.back() = make_attention_cut(run, block, end, total, c.q_start[r], c.q_start[r + 1], c.len[r]);
@@ -216,7 +157,6 @@ void check_split(const split_case& c, std::int64_t blocks) {
     REQUIRE(at == end);
   }
   REQUIRE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
-  teams.check_all();
   // Every item is whole in one block or folded from its first leaf to its last.
   for (std::int64_t block = 0; block < blocks; ++block) {
     const attention_cut& cut = cuts[static_cast<std::size_t>(block)];
@@ -316,15 +256,15 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
   CHECK(bi::schedule::to_string(decode) ==
-        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, followers=0, blocks=2048}");
+        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
   CHECK(bi::schedule::to_string(prefill) ==
-        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, followers=0, blocks=4112}");
+        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, followers=0, blocks=256}");
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 256);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);
@@ -371,28 +311,6 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   CHECK(cluster(4, 8, 5) == 0);
   CHECK(cluster(16, 8, 4) == 0);
   CHECK(pick_attention_schedule(1, 1, 17, 1, 8, 4, 132, 4, 0, true).cluster == 0);
-  // A few long items are folded while their leaves are made, by processors that are left over.
-  const auto follows = [](std::int64_t requests, std::int64_t group, std::int64_t leaves, bool has = true) {
-    const auto s = pick_attention_schedule(requests, requests, 1, group, 8, 4, 132, leaves, 0, true, has);
-    CHECK((s.followers == 0 ? s.blocks <= 132 : s.followers == 4 && s.blocks <= 128));
-    return s.followers != 0;
-  };
-  CHECK(follows(4, 8, 256));
-  CHECK(!follows(4, 8, 256, false));
-  CHECK(follows(4, 8, 112));
-  CHECK(!follows(4, 8, 111));
-  CHECK(follows(4, 4, 256));
-  CHECK(follows(3, 8, 256));
-  CHECK(!follows(1, 4, 256));
-  CHECK(!follows(9, 8, 256));
-  for (std::int64_t warps = 16; warps <= 64; warps += 16) {
-    for (std::int64_t items = 1; items <= warps; ++items) {
-      for (std::int64_t rows = 1; rows <= 16; ++rows) {
-        const int each = attention_follow_rows(items, rows, warps);
-        REQUIRE((each >= 1 && each < 2 * rows && (each & (each - 1)) == 0 && items * ((rows + each - 1) / each) <= warps));
-      }
-    }
-  }
   CHECK(pick_attention_schedule(4, 64, 16, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::split);
   CHECK(pick_attention_schedule(4, 64, 17, 4, 8, 4, 132, 16).kernel == bi::schedule::attention_kernel::mma);
 }

@@ -286,22 +286,6 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   return all;
 }
 
-// Those that fold the leaves of `items` while they are made. 255 blocks leave no processor to who follows until the first ends.
-inline std::vector<bi::schedule::attention_schedule> attention_follower_schedules(std::int64_t head_dim,
-                                                                                  std::int64_t packed,
-                                                                                  std::int64_t items) {
-  std::vector<bi::schedule::attention_schedule> all;
-  if (head_dim > 128 || packed > 16 || items > bi::schedule::attention_most_followed) return all;
-  for (const std::int64_t blocks : {2, 7, 66, 128, 255}) {
-    for (const int followers : {1, bi::schedule::attention_followers}) {
-      if (items > 16 * followers || (small_run() && blocks != 7)) continue;
-      const int stages = blocks == 66 ? 4 : 0;
-      all.push_back({1, true, blocks, bi::schedule::attention_kernel::split, stages, 0, false, followers});
-    }
-  }
-  return all;
-}
-
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;

@@ -30,14 +30,10 @@ struct attention_schedule {
   // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
   int cluster = 0;
   bool whole_items = false;  // split, without clusters: no item is cut, so shares may differ by an item
-  // split, one row warp, without clusters, of at most attention_most_followed items: thread blocks of a kernel that folds what
-  // is cut while the others are at it, 1 to 4 (bi/kernel/attention_turns.cuh); 0: one that folds it afterwards.
-  int followers = 0;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
-           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items &&
-           a.followers == b.followers;
+           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
@@ -46,12 +42,11 @@ inline std::string to_string(const attention_schedule& s) {
   char text[200];
   std::snprintf(
       text, sizeof text,
-      "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, followers=%d, "
-      "blocks=%lld}",
+      "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, blocks=%lld}",
       s.kernel == attention_kernel::mma     ? "mma"
       : s.kernel == attention_kernel::split ? "split"
                                             : "prefill",
-      s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0, s.followers,
+      s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0,
       static_cast<long long>(s.blocks));
   return text;
 }
@@ -87,23 +82,13 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
   return most;
 }
 
-// Whether the items' leaves are folded while they are made: where a block makes so many of so many packed rows that memory
-// would have to take them. The 16 warps of each of four blocks have some rows each, of one item.
-inline constexpr int attention_followers = 4;
-inline constexpr std::int64_t attention_most_followed = 64;
-constexpr bool attention_follows(std::int64_t blocks, std::int64_t items, std::int64_t leaves, std::int64_t rows) {
-  return blocks >= 16 * attention_followers && items <= attention_most_followed &&
-         items * leaves * rows >= 224 * (blocks - attention_followers);
-}
-
 // `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
 // code here, or no workspace. `leaves`: of one view, at most. `prefill_blocks`: as split_blocks, of the prefill schedule.
-// `has_clusters`, `has_followers`: whether there is code for those.
+// `has_clusters`: whether there is code for those.
 constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std::int64_t rows, std::int64_t max_q_len,
                                                      std::int64_t group, std::int64_t heads_kv, int most_row_warps,
                                                      std::int64_t split_blocks = 0, std::int64_t leaves = 1,
-                                                     std::int64_t prefill_blocks = 0, bool has_clusters = false,
-                                                     bool has_followers = false) {
+                                                     std::int64_t prefill_blocks = 0, bool has_clusters = false) {
   attention_schedule s;
   const std::int64_t packed = max_q_len * group;  // of a request, at most
   s.row_warps = packed <= 16 ? 1 : most_row_warps;
@@ -126,12 +111,8 @@ constexpr attention_schedule pick_attention_schedule(std::int64_t requests, std:
     s.blocks = items * s.cluster;
     return s;
   }
-  const std::int64_t at_once = split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks;
-  std::int64_t limit = attention_even_blocks(at_once, items);
-  if (has_followers && s.row_warps == 1 && attention_follows(at_once, items, leaves, packed)) {
-    s.followers = attention_followers;
-    limit = limit < at_once - attention_followers ? limit : at_once - attention_followers;
-  }
+  const std::int64_t limit = attention_even_blocks(
+      split_blocks < attention_split_most_blocks ? split_blocks : attention_split_most_blocks, items);
   s.blocks = s.blocks < limit && s.blocks * leaves < limit ? s.blocks * leaves : limit;
   // Where each block can have as many items, and those are short: if views differ, some leaves more in some shares take less
   // time than a fold.
@@ -157,23 +138,6 @@ constexpr attention_split_space attention_split_carve(std::int64_t blocks, std::
   const std::int64_t share = most_total / blocks + (most_total % blocks != 0 ? 1 : 0);
   const std::int64_t apart = share < most_leaves - 1 ? share : most_leaves - 1;
   s.places_a_block = 1 + (apart > 1 ? apart : 1);
-  const std::int64_t places = blocks * s.places_a_block;
-  s.records = aligned(blocks * record_bytes);
-  s.ml = aligned(places * rows * 8);
-  s.bytes = s.records + s.ml + places * rows * head_dim * 4;
-  return s;
-}
-
-// The same where they are folded while they are made, with a record of each block. `items` is at most attention_most_followed, so
-// attention_split_bytes are enough.
-constexpr attention_split_space attention_turns_carve(std::int64_t blocks, std::int64_t items, std::int64_t most_leaves,
-                                                      std::int64_t rows, std::int64_t head_dim,
-                                                      std::int64_t record_bytes) {
-  const auto aligned = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
-  attention_split_space s;
-  // A share has leaves of two items that were cut, at most.
-  const std::int64_t share = (items * most_leaves + blocks - 1) / blocks, cut = 2 * (most_leaves - 1);
-  s.places_a_block = share < cut ? share : cut > 1 ? cut : 1;
   const std::int64_t places = blocks * s.places_a_block;
   s.records = aligned(blocks * record_bytes);
   s.ml = aligned(places * rows * 8);

@@ -50,18 +50,6 @@ BI_D inline float load_l2_in_order(const float* p) {
   asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x) : "l"(__cvta_generic_to_global(p)) : "memory");
   return x;
 }
-BI_D inline void load_l2_in_order(const float* p, float (&x)[4]) {
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
-               : "l"(__cvta_generic_to_global(p))
-               : "memory");
-}
-BI_D inline void load_l2_in_order(const float* p, float (&x)[2]) {
-  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];"
-               : "=f"(x[0]), "=f"(x[1])
-               : "l"(__cvta_generic_to_global(p))
-               : "memory");
-}
 
 }  // namespace device
 BI_NAMESPACE_END

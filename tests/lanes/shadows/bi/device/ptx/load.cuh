@@ -34,10 +34,6 @@ inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::uint32_
   load_global_16(lanes::shared_memory() + address, a, b, c, d);
 }
 inline float load_l2_in_order(const float* p) { return *p; }
-template <std::size_t N>
-void load_l2_in_order(const float* p, float (&x)[N]) {
-  std::memcpy(x, p, sizeof x);
-}
 
 }  // namespace device
 BI_NAMESPACE_END
