@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdint>
@@ -30,7 +32,8 @@
 #undef blockIdx
 #undef gridDim
 #undef blockDim
-// One block runs at a time, whose threads have it together. LANES_SHARED_AT_LAUNCH: of kernels whose launch names its size.
+// One block runs at a time, or one cluster, whose threads have it together. LANES_SHARED_AT_LAUNCH: of kernels whose launch names
+// its size. The blocks of a cluster have pages of their own behind the one array (lanes::cluster).
 #undef __shared__
 #ifdef LANES_SHARED_AT_LAUNCH
 #define __shared__
@@ -45,7 +48,7 @@
 #ifdef LANES_SHARED_AT_LAUNCH
 BI_NAMESPACE_BEGIN
 namespace kernel {
-alignas(128) inline unsigned char shared[227 * 1024];
+alignas(4096) inline unsigned char shared[228 * 1024];
 }  // namespace kernel
 BI_NAMESPACE_END
 #endif
@@ -54,6 +57,7 @@ namespace lanes {
 
 struct place {
   uint3 thread, block, grid, block_size;
+  int rank = 0, cluster_size = 1;  // of the block in its cluster
 };
 inline place where;  // of the lane that runs
 
@@ -78,8 +82,10 @@ struct block_barrier {
 class warp {
  public:
   // Lanes run body(lane). barrier: the thread block's, if they meet there.
-  warp(unsigned block, unsigned first_thread, std::function<void(int)> body, block_barrier* barrier = nullptr)
+  warp(unsigned block, unsigned first_thread, std::function<void(int)> body, block_barrier* barrier = nullptr,
+       int rank = 0)
       : block_(block),
+        rank_(rank),
         first_thread_(first_thread),
         body_(std::move(body)),
         barrier_(barrier),
@@ -103,6 +109,7 @@ class warp {
       if (ended_[static_cast<std::size_t>(i)]) continue;
       now_ = this, lane_ = i;
       where.block.x = block_;
+      where.rank = rank_;
       where.thread.x = first_thread_ + static_cast<unsigned>(i);
       swapcontext(&scheduler_, &lanes_[static_cast<std::size_t>(i)]);
       left = left || !ended_[static_cast<std::size_t>(i)];
@@ -148,7 +155,9 @@ class warp {
   inline static int lane_ = 0;
   inline static ucontext_t scheduler_;
 
-  const unsigned block_, first_thread_;
+  const unsigned block_;
+  const int rank_;
+  const unsigned first_thread_;
   const std::function<void(int)> body_;
   block_barrier* const barrier_;
   std::vector<char> stacks_;
@@ -277,10 +286,15 @@ inline void land(std::vector<copy>& all, int later = 0) {
 struct memory_barrier {
   int count, missing, phase;
   std::vector<copy> copies;  // that land with this phase's end
+  int bytes = 0;             // that this phase still waits for; below 0: more have come than were announced
 
-  void arrive(int n) {
+  void arrive(int n, int announced = 0) {
     missing -= n;
-    if (missing > 0) return;
+    come(-announced);
+  }
+  void come(int n) {
+    bytes -= n;
+    if (missing > 0 || bytes != 0) return;
     land(copies);
     missing = count;
     phase ^= 1;
@@ -291,13 +305,18 @@ struct memory_barrier {
     arrive(1);
   }
 };
-inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address
+// An address of shared memory: below this, one's own; rank r's is the same with r + 1 times this.
+inline constexpr std::uint32_t of_rank = 1u << 20;
+inline std::uint32_t in_cluster(std::uint32_t address) {
+  return address < of_rank ? address + (static_cast<std::uint32_t>(where.rank) + 1) * of_rank : address;
+}
+inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address, see in_cluster
   static std::map<std::uint32_t, memory_barrier> all;
   return all;
 }
 inline std::vector<copy>& copies() {  // of the thread
   static std::map<unsigned, std::vector<copy>> all;
-  return all[where.thread.x];
+  return all[static_cast<unsigned>(where.rank) * 1024 + where.thread.x];
 }
 // What happens while a kernel waits for those before it: a test may write then what they would.
 inline std::function<void()>& before_dependencies() {
@@ -306,7 +325,7 @@ inline std::function<void()>& before_dependencies() {
 }
 inline block_barrier& named_barrier(int id, int threads) {
   static std::map<int, block_barrier> all;
-  block_barrier& b = all[id];
+  block_barrier& b = all[where.rank * 16 + id];
   b.threads = threads;
   return b;
 }
@@ -318,6 +337,128 @@ inline unsigned char*& shared_memory() {
   static unsigned char* memory = nullptr;
   return memory;
 }
+
+#ifdef LANES_SHARED_AT_LAUNCH
+// The blocks of a cluster, which run side by side. Each has pages of its own; those of the one that runs stand behind the kernels'
+// array. What blocks send to each other is on its way for any time.
+class cluster {
+ public:
+  explicit cluster(int size) : size_(size), threads_() {
+    file_ = memfd_create("shared", 0);
+    if (file_ < 0 || ftruncate(file_, static_cast<off_t>(size_) * bytes) != 0) std::abort();
+    all_ = static_cast<unsigned char*>(
+        mmap(nullptr, static_cast<std::size_t>(size_) * bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0));
+    if (all_ == MAP_FAILED) std::abort();
+    std::memset(all_, 0x5a, static_cast<std::size_t>(size_) * bytes);
+    shared_memory() = bi::kernel::shared;
+    now_ = this;
+  }
+  ~cluster() {
+    // The array has pages of its own again.
+    void* const own =
+        mmap(bi::kernel::shared, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (own == MAP_FAILED || munmap(all_, static_cast<std::size_t>(size_) * bytes) != 0) std::abort();
+    close(file_);
+    now_ = nullptr;
+  }
+  cluster(const cluster&) = delete;
+  cluster& operator=(const cluster&) = delete;
+  static cluster& now() { return *now_; }
+
+  // Blocks first_block, first_block + 1 and so on.
+  void run(unsigned first_block, int threads, const std::function<void()>& body, test::generator& g) {
+    where.block_size = {static_cast<unsigned>(threads), 1, 1};
+    where.cluster_size = size_;
+    threads_ = threads;
+    barriers().clear();
+    std::vector<block_barrier> meet(static_cast<std::size_t>(size_), block_barrier{threads});
+    std::vector<std::vector<std::unique_ptr<warp>>> warps(static_cast<std::size_t>(size_));
+    for (int r = 0; r < size_; ++r) {
+      const auto rank = static_cast<std::size_t>(r);
+      for (int first = 0; first < threads; first += 32) {
+        warps[rank].push_back(std::make_unique<warp>(
+            first_block + static_cast<unsigned>(r), static_cast<unsigned>(first), [&body](int) { body(); }, &meet[rank],
+            r));
+      }
+    }
+    for (bool left = true; left;) {
+      left = false;
+      for (auto& of_block : warps) left = left || !of_block.empty();
+      auto& mine = warps[static_cast<std::size_t>(g.below(size_))];
+      if (mine.empty()) continue;
+      enter(static_cast<int>(&mine - warps.data()));
+      for (std::int64_t turns = g.between(1, 200); turns > 0 && !mine.empty(); --turns) {
+        const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(mine.size())));
+        if (!mine[i]->run()) mine.erase(mine.begin() + static_cast<std::ptrdiff_t>(i));
+        if (!sent_.empty() && g.chance(20)) land_one(g);
+      }
+    }
+    while (!sent_.empty()) land_one(g);
+    where.cluster_size = 1;
+    where.rank = 0;
+  }
+
+  unsigned char* at(std::uint32_t address) {
+    const std::uint32_t whole = in_cluster(address);
+    return all_ + static_cast<std::size_t>(whole / of_rank - 1) * bytes + whole % of_rank;
+  }
+  template <std::size_t N>
+  void send(std::uint32_t address, const std::array<float, N>& x, std::uint32_t barrier) {
+    sent_.push_back([this, address, x, barrier] {
+      std::memcpy(at(address), x.data(), sizeof x);
+      barriers().at(barrier).come(static_cast<int>(sizeof x));
+    });
+  }
+  // Of all threads of the cluster.
+  void arrive() {
+    waits_for_[thread()] = phase_;
+    if (++met_ < threads_ * size_) return;
+    met_ = 0;
+    ++phase_;
+  }
+  void wait() {
+    while (phase_ == waits_for_[thread()]) warp::pass();
+  }
+
+ private:
+  static constexpr std::size_t bytes = sizeof bi::kernel::shared;
+  static int thread() { return where.rank * 1024 + static_cast<int>(where.thread.x); }
+
+  void enter(int rank) const {
+    void* const at = mmap(bi::kernel::shared, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_,
+                          static_cast<off_t>(rank) * static_cast<off_t>(bytes));
+    if (at == MAP_FAILED) std::abort();
+  }
+  void land_one(test::generator& g) {
+    const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(sent_.size())));
+    const auto land = sent_[i];
+    sent_[i] = sent_.back();
+    sent_.pop_back();
+    land();
+  }
+
+  inline static cluster* now_ = nullptr;
+  const int size_;
+  int threads_, file_ = -1, met_ = 0;
+  unsigned phase_ = 0;
+  unsigned char* all_ = nullptr;
+  std::map<int, unsigned> waits_for_;
+  std::vector<std::function<void()>> sent_;
+};
+
+// A kernel, cluster after cluster.
+template <class Params>
+void launch_clusters(int clusters, int size, int threads, void (*kernel)(Params),
+                     const std::remove_const_t<Params>& params, test::generator& g) {
+  where.grid.x = static_cast<unsigned>(clusters * size);
+  for (int c = 0; c < clusters; ++c) {
+    cluster one(size);
+    one.run(
+        static_cast<unsigned>(c * size), threads, [&] { kernel(params); }, g);
+  }
+}
+#endif
+
 // A thread has its turn until it meets others: nobody comes between.
 template <class T, class Combine>
 T exchange(T* p, const Combine& combine) {
