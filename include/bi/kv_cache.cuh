@@ -34,7 +34,10 @@ status launch_kv_append(const kv_append_args<T>& a, const schedule::shared_sched
   set_lanes(p, kv_append_lanes(p, device::vector_size));
   const bool divided = s.parts > 1 && p.heads_q > 0;
   const std::int64_t at_once = p.lanes == 0 ? 0 : s.threads / p.lanes, cached = 2 * p.heads;
-  if (one && (divided ? at_once >= cached && at_once * (s.parts - 1) >= p.heads_q : at_once >= cached + p.heads_q)) {
+  const auto fits = [&](std::int64_t groups) {
+    return one && (divided ? groups >= cached && groups * (s.parts - 1) >= p.heads_q : groups >= cached + p.heads_q);
+  };
+  if (fits(at_once)) {
     if (divided) shape.grid.y = static_cast<unsigned>(s.parts);
     const auto kernel = digest ? kernel::kv_append_once_kernel<Norm, Rope, T, true>
                                : kernel::kv_append_once_kernel<Norm, Rope, T, false>;
@@ -42,6 +45,7 @@ status launch_kv_append(const kv_append_args<T>& a, const schedule::shared_sched
   }
   set_lanes(p, kv_append_lanes(p, 2 * device::vector_size));
   if (p.lanes == 0) return launch("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, shape, p, stream);
+  if (divided && fits(s.threads / p.lanes)) shape.grid.y = static_cast<unsigned>(s.parts);
   const auto kernel = digest ? one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, true, true>
                                    : kernel::kv_append_lanes_kernel<Norm, Rope, T, true, false>
                       : one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, false, true>
@@ -64,7 +68,10 @@ status kv_append(const kv_append_args<T>& a, cuda_stream stream) {
   if (s.blocks == 0) {
     const std::int64_t few_lanes = launch_detail::kv_append_lanes(p, 2 * device::vector_size);
     const std::int64_t threads = few_lanes != 0 ? few_lanes * (p.heads_q + 2 * p.heads) : 32 * (p.heads_q + p.heads);
-    s = schedule::pick_shared_schedule(p.tokens, threads, hopper);
+    if (p.heads_q > 0 && few_lanes * p.heads % 32 == 0 && !schedule::has_room_at_once(p.tokens, threads)) {
+      s = schedule::pick_divided_schedule(p.tokens, few_lanes * 2 * p.heads, few_lanes * p.heads_q, hopper);
+    }
+    if (s.blocks == 0) s = schedule::pick_shared_schedule(p.tokens, threads, hopper);
   }
   return launch_detail::launch_kv_append<Norm, Rope>(a, s, stream);
 }

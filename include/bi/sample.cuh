@@ -49,6 +49,7 @@ status launch_sample(const char* operation, const sample_args<T>& a, const sched
   p.programmatic = s.programmatic;
   p.slots = p.aligned ? s.slots : 0;
   p.once = s.once;
+  p.draws_all = a.logprob == nullptr && kernel::draws_all<T>(p.part, p.slots, p.cluster);
   launch_shape shape;
   shape.grid.x = static_cast<unsigned>(p.clusters * s.cluster);
   shape.block.x = static_cast<unsigned>(kernel::sample_threads);

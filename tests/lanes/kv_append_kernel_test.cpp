@@ -51,15 +51,15 @@ std::string difference(const arrays<T>& a, const arrays<T>& b) {
   return test::difference(a.digest, b.digest);
 }
 
-// The kernel that the launcher has for a grid of so many thread blocks, each block by itself.
+// The kernel for few tokens, or the one for many, in a grid of so many thread blocks, each block by itself.
 template <class Norm, class T>
-void launch(const bi::kv_append_args<T>& a, int threads, std::int64_t blocks, int parts, test::generator& g) {
+void launch(const bi::kv_append_args<T>& a, bool few, int threads, std::int64_t blocks, int parts, test::generator& g) {
   namespace kernel = bi::kernel;
   auto p = bi::launch_detail::make_kv_append_params(a);
-  const auto run = [&](int lanes, void (*f)(kernel::kv_append_params<T>), int grid_y) {
+  const auto run = [&](int lanes, void (*f)(kernel::kv_append_params<T>)) {
     bi::launch_detail::set_lanes(p, lanes);
-    lanes::where.grid = {static_cast<unsigned>(blocks), static_cast<unsigned>(grid_y), 1};
-    for (int y = 0; y < grid_y; ++y) {
+    lanes::where.grid = {static_cast<unsigned>(blocks), static_cast<unsigned>(parts), 1};
+    for (int y = 0; y < parts; ++y) {
       lanes::where.block.y = static_cast<unsigned>(y);
       for (std::int64_t x = 0; x < blocks; ++x) {
         lanes::run_block(
@@ -73,21 +73,18 @@ void launch(const bi::kv_append_args<T>& a, int threads, std::int64_t blocks, in
   lanes::shared_memory() = reinterpret_cast<unsigned char*>(reinterpret_cast<std::uintptr_t>(&near) & ~0xffffffffull);
   const bool digest = a.digest != nullptr, one = blocks == a.tokens;
   const int lanes = bi::launch_detail::kv_append_lanes(p, 8);
-  if (parts > 0) {
+  if (few) {
     REQUIRE(lanes > 0);
     REQUIRE(one);
-    run(lanes,
-        digest ? kernel::kv_append_once_kernel<Norm, rope, T, true>
-               : kernel::kv_append_once_kernel<Norm, rope, T, false>,
-        parts);
+    run(lanes, digest ? kernel::kv_append_once_kernel<Norm, rope, T, true>
+                      : kernel::kv_append_once_kernel<Norm, rope, T, false>);
     return;
   }
-  run(bi::launch_detail::kv_append_lanes(p, 16),
-      digest ? one ? kernel::kv_append_lanes_kernel<Norm, rope, T, true, true>
-                   : kernel::kv_append_lanes_kernel<Norm, rope, T, true, false>
-      : one ? kernel::kv_append_lanes_kernel<Norm, rope, T, false, true>
-             : kernel::kv_append_lanes_kernel<Norm, rope, T, false, false>,
-      1);
+  run(bi::launch_detail::kv_append_lanes(p, 16), digest
+                                                     ? one ? kernel::kv_append_lanes_kernel<Norm, rope, T, true, true>
+                                                           : kernel::kv_append_lanes_kernel<Norm, rope, T, true, false>
+                                                 : one ? kernel::kv_append_lanes_kernel<Norm, rope, T, false, true>
+                                                       : kernel::kv_append_lanes_kernel<Norm, rope, T, false, false>);
 }
 
 template <class Norm, class T>
@@ -141,16 +138,23 @@ void check(const shape& s, std::uint64_t seed) {
       const int threads = parts == 2 ? least + 32 : least;
       if (threads <= 512) {
         INFO(threads << " threads, " << parts << " parts, digest " << with_digest);
-        launch<Norm>(args(got, with_digest), threads, tokens, parts, g);
+        launch<Norm>(args(got, with_digest), true, threads, tokens, parts, g);
         REQUIRE(difference(got, expected) == "");
       }
     }
     for (const int threads : {32, 160}) {
       for (const std::int64_t blocks : {tokens, std::int64_t{2}}) {
         if (s.head_dim % 16 != 0) continue;
-        INFO(threads << " threads, " << blocks << " blocks, digest " << with_digest);
-        launch<Norm>(args(got, with_digest), threads, blocks, 0, g);
-        REQUIRE(difference(got, expected) == "");
+        const int many_lanes =
+            bi::launch_detail::kv_append_lanes(bi::launch_detail::make_kv_append_params(args(got, false)), 16);
+        for (int parts = 1; parts <= 3; ++parts) {
+          const std::int64_t groups = threads / many_lanes;
+          const bool fits = blocks == tokens && groups >= 2 * s.heads && groups * (parts - 1) >= s.heads_q;
+          if (parts > 1 && (s.heads_q == 0 || !fits)) continue;
+          INFO(threads << " threads, " << blocks << " blocks, " << parts << " parts, digest " << with_digest);
+          launch<Norm>(args(got, with_digest), false, threads, blocks, parts, g);
+          REQUIRE(difference(got, expected) == "");
+        }
       }
     }
   }
@@ -160,9 +164,10 @@ template <class Norm, class T>
 void check_all(int each) {
   const auto interleaved = bi::rope_style::interleaved;
   std::uint64_t seed = 0;
-  for (const shape& s : {shape{6, 2, 128, 128}, shape{3, 1, 64, 64, interleaved, 4}, shape{5, 3, 64, 32, {}, 4},
-                         shape{2, 2, 256, 64}, shape{3, 2, 96, 96}, shape{1, 2, 80, 16}, shape{9, 1, 16, 16},
-                         shape{3, 2, 128, 0, {}, 4}, shape{0, 3, 128, 64, interleaved}, shape{2, 5, 8, 0}}) {
+  for (const shape& s :
+       {shape{6, 2, 128, 128}, shape{3, 1, 64, 64, interleaved, 4}, shape{5, 3, 64, 32, {}, 4}, shape{2, 2, 256, 64},
+        shape{3, 2, 96, 96}, shape{1, 2, 80, 16}, shape{9, 1, 16, 16}, shape{3, 2, 128, 0, {}, 4},
+        shape{0, 3, 128, 64, interleaved}, shape{2, 5, 8, 0}, shape{2, 8, 128, 64}}) {
     for (int i = 0; i < each; ++i) {
       INFO(s.heads_q << "/" << s.heads << " heads of " << s.head_dim << ", seed " << seed);
       check<Norm, T>(s, seed++);

@@ -51,21 +51,28 @@ struct outputs {
 
 template <class T>
 void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::values kind, float factor,
-           test::generator& g) {
+           test::generator& g, bool logprob = true) {
   auto logits = test::random_vector<T>(rows * vocab, kind, g.next());
   for (T& x : logits) x = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(x), factor));
-  const auto params = settings(rows, vocab, g);
+  auto params = settings(rows, vocab, g);
+  for (sample_params& each : params) {
+    if (!logprob && g.chance(70)) each.top_k = 0, each.top_p = 1.0f, each.min_p = 0.0f;
+  }
   outputs expected(rows), got(rows);
   bi::sample_args<T> a;
   a.logits = logits.data(), a.params = params.data(), a.rows = rows, a.vocab = vocab;
-  a.token = expected.token.data(), a.logprob = expected.logprob.data(), a.flags = expected.flags.data();
+  a.token = expected.token.data(), a.logprob = logprob ? expected.logprob.data() : nullptr,
+  a.flags = expected.flags.data();
   REQUIRE(bi::describe(bi::reference::sample(a, 1)) == "ok");
   bi::kernel::sample_kernel_params<T, sample_params> p = {};
   p.logits = logits.data(), p.logits_stride = vocab, p.rows = rows, p.clusters = blocks;
   p.vocab = static_cast<int>(vocab), p.cluster = 1, p.part = static_cast<int>((vocab + 8191) / 8192 * 8192);
-  p.settings = params.data(), p.token = got.token.data(), p.logprob = got.logprob.data(), p.flags = got.flags.data();
+  p.settings = params.data(), p.token = got.token.data(), p.logprob = logprob ? got.logprob.data() : nullptr,
+  p.flags = got.flags.data();
   p.saw_nan = bi::sample_saw_nan, p.no_candidate = bi::sample_no_candidate, p.bad_params = bi::sample_bad_params;
   p.aligned = bi::device::vector_aligned(logits.data(), vocab), p.once = once;
+  p.draws_all = !logprob && bi::kernel::draws_all<T>(p.part, 0, 1);
+  REQUIRE((p.draws_all || logprob));
   lanes::shared_memory() = bi::kernel::shared;
   std::memset(bi::kernel::shared, 0x5a, bi::kernel::sample_memory_bytes);
   lanes::launch(blocks, bi::kernel::sample_threads,
@@ -87,6 +94,9 @@ TEST_CASE("sample: its kernel draws the reference's tokens on the CPU, rows of a
       check<bi::bf16>(8, 900, 2, once, kind, 1.0f, g);
       check<float>(6, 2001, 1, once, kind, 2.0f, g);
       check<bi::fp16>(4, 9001, 1, once, kind, 1.0f, g);
+      // With no log-probability a draw by temperature alone looks at the whole part first.
+      check<float>(6, 9001, 1, once, kind, 1.0f, g, false);
+      check<bi::bf16>(8, 30000, 2, once, kind, 1.0f, g, false);
     }
     for (const float factor : {1e-3f, 1e3f, 1e6f, 1e30f})
       check<bi::bf16>(6, 1500, 1, once, test::values::ties, factor, g);

@@ -112,6 +112,12 @@ TEST_CASE("divided schedules: a thread for each piece, and room for all of them"
     }
   }
   CHECK(picked > 200);
+  // Whole, two tokens of 32 heads are on a processor, and those of 64 take two rounds.
+  CHECK((has_room_at_once(264, 384) && !has_room_at_once(265, 384)));
+  CHECK((has_room_at_once(264, 512) && !has_room_at_once(265, 512) && !has_room_at_once(1, 513)));
+  CHECK((has_room_at_once(4224, 0) && !has_room_at_once(4225, 32) && !has_room_at_once(1, std::int64_t{1} << 40)));
+  CHECK(pick_divided_schedule(352, 128, 256, true) == shared_schedule{128, 352, 3, true});
+  CHECK(pick_divided_schedule(353, 128, 256, true).blocks == 0);
   // 8 KV heads of 128 and 32 or 64 of q, one and 8; few enough tokens, and one more.
   CHECK(pick_divided_schedule(176, 256, 512, true) == shared_schedule{256, 176, 3, true});
   CHECK(pick_divided_schedule(177, 256, 512, true).blocks == 0);

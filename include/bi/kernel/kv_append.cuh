@@ -11,6 +11,7 @@
 #include "bi/device/flat.cuh"
 #include "bi/device/held.cuh"
 #include "bi/device/integer.cuh"
+#include "bi/device/order.cuh"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/rope.cuh"
 #include "bi/device/row.cuh"
@@ -50,7 +51,7 @@ struct kv_append_params {
   float norm_eps;
   int lanes, lane_bits;                     // threads of a head, 1 << lane_bits, but for kv_append_kernel
   std::uint64_t token_offset, head_offset;  // how far apart the digest's offsets of two tokens are, and of two heads
-  // Of kv_append_once_kernel:
+  // Of kv_append_once_kernel, but for `none`:
   std::uint32_t positions, angle_bytes;  // of the table, and of its rows; 2^32 - 1 positions, if there is no rotation
   int page_bits;                         // 1 << page_bits is page_size; -1: no power of two is
   float head_part;     // 1 / head_dim if that is a power of two: a product with it is the quotient; or +0
@@ -227,7 +228,8 @@ inline constexpr int kv_append_blocks = sizeof(T) == 4 || SharesWarps ? 1 : kv_a
 
 // A thread block a token at a time, or, with One, one token; its rows are the heads of k, of v and of q, in this order,
 // dealt out to groups of `lanes` threads. With One the rounds after the first begin with the last warp, so that others
-// work while the first ones make the digest. What a group works on next is loaded before it works, that of padding too.
+// work while the first ones make the digest; or gridDim.y thread blocks share the token, all at once: the first has k
+// and v then, and the others q. What a group works on next is loaded before it works, that of padding too.
 template <class Norm, class Rope, class T, bool Digest, bool One>
 BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !One>) void kv_append_lanes_kernel(
     const kv_append_params<T> p) {
@@ -241,6 +243,9 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
   const bool rotates = p.rope.rotary_dim > 0;
   const kv_append_lane mine(lane, vectors, rotates ? static_cast<int>(p.rope.rotary_dim / (2 * width)) : vectors / 2);
   const int in_a = mine.first * width, in_b = mine.second * width;  // elements of the head
+  const int part = One ? static_cast<int>(blockIdx.y) : 0;
+  const int begin = part == 0 ? 0 : cached + (part - 1) * groups;
+  const int end = !One || gridDim.y == 1 ? rows : part == 0 ? cached : rows < begin + groups ? rows : begin + groups;
 
   const auto kind_of = [&](int row) { return row < heads ? of_k : row < cached ? of_v : of_q; };
   const auto head_of = [&](int row, int kind) { return row - (kind == of_k ? 0 : kind == of_v ? heads : cached); };
@@ -252,23 +257,25 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
     kv_append_vectors<T> x;
     x.a.fill(T{});
     x.b.fill(T{});
-    if (row >= rows || token >= p.tokens || !mine.has) return x;
+    if (row >= end || token >= p.tokens || !mine.has) return x;
     const T* from = source(token, row);
     x.a.load(from + in_a);
     x.b.load(from + in_b);
     return x;
   };
 
+  // Parameters come from memory, too, a line at a time. Those that are used last are asked for here.
+  device::keep_order(p.none, p.to[of_k].data, p.to[of_v].data, p.weight[of_k], p.head_offset);
   device::begin_dependent();
   std::int64_t token = blockIdx.x;
   std::uint32_t next = load_token(p, token);
-  kv_append_vectors<T> next_x = load(token, group);
+  kv_append_vectors<T> next_x = load(token, begin + group);
   for (; token < p.tokens; token += gridDim.x) {
     const kv_append_token now = token_of(next);
     if (!One) next = load_token(p, token + gridDim.x);
     const device::kv_place place = find_place(p, now);
     if (!place.valid()) {
-      if (Digest && thread == 0) p.digest[token] = 0;
+      if (Digest && thread == 0 && part == 0) p.digest[token] = 0;
       if (One) break;
       next_x = load(token + gridDim.x, group);
       continue;
@@ -276,10 +283,10 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
     kv_append_angles angles;
     if (rotates && lane < mine.pair_lanes) load_angles(p.rope, now.position, mine, angles);
 
-    for (int first = 0; first < rows; first += groups) {  // the same rounds for every group: warps exchange values
-      const int row = first + (first == 0 ? group : later_group);
+    for (int first = begin; first < end; first += groups) {  // the same rounds for every group: warps exchange values
+      const int row = first + (first == begin ? group : later_group);
       kv_append_vectors<T> x = next_x;
-      const bool more = first + groups < rows;
+      const bool more = first + groups < end;
       if (One) {
         if (more) next_x = load(token, first + groups + later_group);
       } else {
@@ -296,7 +303,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
           const auto squares = [&](int vector) {
             device::held_vector<T> of_tree;
             of_tree.fill(T{});
-            if (row < rows && vector < vectors) of_tree.load(source(token, row) + vector * width);
+            if (row < end && vector < vectors) of_tree.load(source(token, row) + vector * width);
             return sum_of_squares(of_tree);
           };
           low = squares(lane);
@@ -309,7 +316,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
           normalise<Norm>(weight + in_b, scale, x.b);
         }
       }
-      if (row < rows && mine.has) {
+      if (row < end && mine.has) {
         if (rotates && kind != of_v && lane < mine.pair_lanes) {
           rotate<Rope, T>(p.rope.style, angles.cos, angles.sin, x.a, x.b);
         }

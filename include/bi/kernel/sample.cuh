@@ -41,6 +41,7 @@ struct sample_kernel_params {
   std::uint32_t saw_nan, no_candidate, bad_params;  // the bits of bi::sample_flag
   bool programmatic;                                // the kernel before it may not be over yet
   bool once;                                        // one pass may be enough for rows that otherwise take two
+  bool draws_all;                                   // draw_all() is for the parts, and no log-probability is wanted
   bool aligned;                                     // every row starts at a multiple of 16 bytes
 };
 
@@ -272,8 +273,14 @@ BI_KERNEL __launch_bounds__(sample_threads, 2) void sample_kernel(const sample_k
     if (number > 0 && thread == 0) ring.next_row(part_of(row), next < p.rows ? part_of(next) : nullptr);
     if (thread == 32 * planner && next < p.rows) device::prefetch_l2(p.settings + next);
     if (thread == 0) m.now[half].valid = m.plan[half].kind != sample_kind::invalid ? 1 : 0;
-    sample_row<Contract>(part_at(half), p.vocab, ring, m.plan[half], m, m.now[half],
-                         p.logprob != nullptr ? m.own_sums[half] : nullptr, exchange, p.once);
+    if (p.draws_all && m.plan[half].kind == sample_kind::plain) {
+      draw_all<Contract>(part_at(half), ring, m, half);
+#pragma unroll 1
+      for (int piece = ring.pieces(); piece > 0; --piece) ring.step(false);
+    } else {
+      sample_row<Contract>(part_at(half), p.vocab, ring, m.plan[half], m, m.now[half],
+                           p.logprob != nullptr ? m.own_sums[half] : nullptr, exchange, p.once);
+    }
     if (thread == 0) {
       const device::row_part<T>& part = part_at(half);
       part_at(half ^ 1) = {part.x + p.clusters * p.logits_stride, part.first, part.count, part.aligned};

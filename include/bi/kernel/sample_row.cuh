@@ -217,14 +217,15 @@ struct slot_view {
     return begin + (static_cast<int>(threadIdx.x) + i / width * sample_threads) * width + i % width;
   }
   BI_D float value(int i) const { return part->element(word[i / width], i % width); }
+  template <int Words = slot_words>
   BI_D void load() {
     const auto* const mine = reinterpret_cast<const device::packed_words*>(slot) + threadIdx.x;
-    if (begin + slot_words * sample_threads * width <= copied) {
+    if (begin + Words * sample_threads * width <= copied) {
 #pragma unroll
-      for (int w = 0; w < slot_words; ++w) word[w] = mine[w * sample_threads];
+      for (int w = 0; w < Words; ++w) word[w] = mine[w * sample_threads];
     } else {
 #pragma unroll
-      for (int w = 0; w < slot_words; ++w) {
+      for (int w = 0; w < Words; ++w) {
         const int i = place(w * width);
         if (i + width <= copied) {
           word[w] = mine[w * sample_threads];

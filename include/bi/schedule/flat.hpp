@@ -57,6 +57,13 @@ inline std::string to_string(const shared_schedule& s) {
          ", parts=" + std::to_string(s.parts) + (s.programmatic ? ", programmatic}" : "}");
 }
 
+// Whether an H100 has room for all items at once, each with a thread block that does its work in one round.
+constexpr bool has_room_at_once(std::int64_t items, std::int64_t threads) {
+  constexpr std::int64_t processors = 132, resident_warps = 32, most_warps = 16;
+  const std::int64_t warps = threads < 1 ? 1 : threads / 32 + (threads % 32 != 0 ? 1 : 0);
+  return warps <= most_warps && items <= processors * (resident_warps / warps);
+}
+
 // `threads`: what an item has work for at once. With no more items than an H100 has processors each gets what it can use
 // and a warp more: without work, it runs ahead of those that wait for data, which are faster for it (0.1 of 3.7 us,
 // kv_append of 64 tokens of K and V with digests). More items get as many warps as leave room for all of them at once, in
