@@ -44,7 +44,7 @@ class attention_fold_row {
   // Works out what the thread has to do, and where the first partial results lie.
   BI_D void aim() {
     const device::attention_cut& cut = memory_.cuts[memory_.found[0]];
-    const std::int64_t parts = attention_fold_parts<Contract>(cut);
+    const std::int64_t parts = attention_fold_parts<Contract>(cut, p_.blocks);
     team_ = attention_fold_team(parts, p_.one_each);
     turn_ = warp_ % team_;
     const int pair = memory_.found[1] * (attention_fold_warps / team_) + warp_ / team_;
@@ -69,7 +69,7 @@ class attention_fold_row {
       memory_.out[warp_] = out;
       memory_.lse[warp_] = lse;
       memory_.stays[warp_] =
-          device::attention_stays(cut.shares().each, rows.rows, HeadDim);
+          device::attention_stays(device::attention_divide(cut.total, p_.blocks), rows.rows, HeadDim);
     }
     __syncwarp();
     m_ = neg_inf_f32();
@@ -84,13 +84,13 @@ class attention_fold_row {
     const std::int64_t i = begin_ + lane_;
     std::int64_t of = 0;  // where there is none, anything that can be read
     if (lane_ < count_) {
-      const device::attention_shares shares = cut.shares();
+      const device::attention_shares shares(cut.total, p_.blocks);
       of = partials.places.folded(cut.block);
       if (!attention_leaves_apart<Contract> && i > 0) {
         of = partials.places.leaf(cut.block + i, 0);
       } else if (i > 0) {
         const std::int64_t leaf = cut.first + i - 1, owner = shares.block_of(leaf);
-        of = partials.places.leaf(cut.base + owner, leaf - shares.begin(owner));
+        of = partials.places.leaf(owner, leaf - shares.begin(owner));
       }
       if (of < 0 || of >= partials.places.folded(p_.blocks)) of = 0;  // what a wrong guess may say
     }

@@ -55,11 +55,12 @@ struct attention_fold_memory {
 
 // Partial results of a row of the item, at most.
 template <class Contract>
-BI_D std::int64_t attention_fold_parts(const device::attention_cut& cut) {
+BI_D std::int64_t attention_fold_parts(const device::attention_cut& cut, std::int32_t blocks) {
   if constexpr (attention_leaves_apart<Contract>) {
     return std::int64_t{cut.leaves} - cut.count + 1;
   } else {
-    return cut.base + cut.shares().block_of(cut.first - cut.count + cut.leaves - 1) - cut.block + 1;
+    const device::attention_shares shares(cut.total, blocks);
+    return shares.block_of(cut.first - cut.count + cut.leaves - 1) - cut.block + 1;
   }
 }
 // Warps that share them out.
@@ -141,7 +142,7 @@ class attention_fold_list {
   BI_D int units() const {
     const int pairs = static_cast<int>(p_.partials.rows) * (HeadDim / attention_fold_columns);
     const int teams =
-        attention_fold_warps / attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_]), p_.one_each);
+        attention_fold_warps / attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_], p_.blocks), p_.one_each);
     return (pairs + teams - 1) / teams;
   }
 
