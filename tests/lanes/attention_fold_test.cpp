@@ -114,7 +114,7 @@ class fold_run {
     p_.partials.ml = ml_.data(), p_.partials.cuts = cuts_.data();
     p_.partials.places.a_block = space.places_a_block, p_.partials.rows = p_.a.batch.tile_rows;
     p_.partials.by_item = items <= c.blocks;
-    p_.blocks = p_.owners = c.blocks;
+    p_.blocks = c.blocks;
   }
 
   std::string operator()(int blocks, test::generator& g) {
@@ -174,7 +174,7 @@ class fold_run {
     if (p_.partials.by_item ? run.is_first() : !walk.more()) {
       const std::int64_t at = p_.partials.by_item ? run.request * c.heads_kv + run.head : b;
       cuts_[static_cast<std::size_t>(at)] =
-          bi::device::make_attention_cut(run, b, end, total, starts[r], starts[r + 1], c.len[r], c.blocks);
+          bi::device::make_attention_cut(run, b, end, total, starts[r], starts[r + 1], c.len[r]);
     }
     if (run.is_whole()) return;
     const auto rows = bi::device::attention_request_rows(p_.a.batch, run.request, starts[r], starts[r + 1]);

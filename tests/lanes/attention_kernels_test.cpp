@@ -76,7 +76,7 @@ void by_leaves(Case&& c, int blocks, int slots, test::generator& g) {
   REQUIRE((k::attention_leaves_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
   lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, g);
   const std::int64_t units = (p.partials.by_item ? items : blocks) * rows * (HeadDim / k::attention_fold_columns);
-  const k::attention_fold_params<T> fold = {p.a, p.partials, blocks, blocks, units <= 3};
+  const k::attention_fold_params<T> fold = {p.a, p.partials, blocks, units <= 3};
   lanes::launch(static_cast<int>(std::min<std::int64_t>(units, 3)), k::attention_fold_threads,
                 k::attention_fold_kernel<contract, T, HeadDim>, fold, g);
   c.check("leaves, " + std::to_string(blocks) + " blocks, " + std::to_string(slots) + " slots");

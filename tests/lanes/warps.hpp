@@ -373,8 +373,6 @@ class cluster {
     barriers().clear();
     std::vector<block_barrier> meet(static_cast<std::size_t>(size_), block_barrier{threads});
     std::vector<std::vector<std::unique_ptr<warp>>> warps(static_cast<std::size_t>(size_));
-    std::vector<int> speed;  // of blocks, percent
-    for (int r = 0; r < size_; ++r) speed.push_back(g.chance(50) ? 100 : 25);
     for (int r = 0; r < size_; ++r) {
       const auto rank = static_cast<std::size_t>(r);
       for (int first = 0; first < threads; first += 32) {
@@ -387,7 +385,7 @@ class cluster {
       left = false;
       for (auto& of_block : warps) left = left || !of_block.empty();
       auto& mine = warps[static_cast<std::size_t>(g.below(size_))];
-      if (mine.empty() || !g.chance(speed[static_cast<std::size_t>(&mine - warps.data())])) continue;
+      if (mine.empty()) continue;
       enter(static_cast<int>(&mine - warps.data()));
       for (std::int64_t turns = g.between(1, 200); turns > 0 && !mine.empty(); --turns) {
         const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(mine.size())));

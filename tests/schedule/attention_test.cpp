@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "bi/contract/attention.hpp"
-#include "bi/device/attention_relay.cuh"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
 #include "support/catch.hpp"
@@ -146,7 +145,7 @@ void check_split(const split_case& c, std::int64_t blocks) {
       whole += run.is_whole() ? 1 : 0;
       at += run.count;
       const auto r = static_cast<std::size_t>(run.request);
-      cuts.back() = make_attention_cut(run, block, end, total, c.q_start[r], c.q_start[r + 1], c.len[r], blocks);
+      cuts.back() = make_attention_cut(run, block, end, total, c.q_start[r], c.q_start[r + 1], c.len[r]);
       REQUIRE((cuts.back().request < 0 || cuts.back().block == block));
       if (cuts.back().request >= 0) {
         auto& folded = of_place[static_cast<std::size_t>(places.folded(block))];
@@ -218,56 +217,6 @@ TEST_CASE("attention: every leaf is dealt to one block, and found again", "[sche
   }
 }
 
-TEST_CASE("attention: a few long items have a cluster each, and blocks beside them the rest", "[schedule][attention]") {
-  using bi::schedule::attention_relay_cluster;
-  using bi::schedule::make_attention_relay;
-  // As an H100 has them: 66 clusters of 2, 30 of 4, 15 of 8, 7 of 16.
-  const auto relay = [](std::int64_t items, std::int64_t leaves, std::int64_t rows) {
-    bi::schedule::attention_schedule s;
-    const int cluster = attention_relay_cluster(132, items, leaves, rows);
-    const std::int64_t at_once = cluster == 2 ? 66 : cluster == 4 ? 30 : cluster == 8 ? 15 : 7;
-    if (cluster == 0 || !make_attention_relay(s, 132, items, cluster, at_once)) return 0;
-    const attention_relay_shape shape = {static_cast<std::int32_t>((s.blocks - s.singles) / s.cluster), s.cluster,
-                                         s.singles};
-    CHECK((s.blocks == 132 && shape.blocks() == 132 && shape.clusters <= at_once && shape.clusters <= items));
-    CHECK(shape.pays(leaves, (items - shape.clusters) * leaves, items * leaves));
-    return shape.clusters;
-  };
-  CHECK(relay(32, 256, 8) == 30);
-  CHECK(relay(33, 256, 8) == 30);
-  CHECK(relay(31, 256, 8) == 30);
-  CHECK(relay(30, 256, 8) == 0);  // 120 of 132 blocks
-  CHECK(relay(16, 256, 16) == 15);
-  CHECK(relay(8, 400, 16) == 7);
-  CHECK(relay(64, 256, 8) == 64);
-  CHECK(relay(66, 256, 8) == 0);  // nowhere to go for other lengths
-  CHECK(relay(8, 256, 8) == 0);   // too few partial results
-  // Of one view all are as long.
-  CHECK(attention_relay_cluster(132, 8, 256, 4) == 0);
-  CHECK(attention_relay_cluster(132, 8, 256, 4, true) == 16);
-  CHECK(attention_relay_cluster(132, 8, 100, 4, true) == 0);
-  bi::schedule::attention_schedule one;
-  CHECK((make_attention_relay(one, 132, 8, 16, 7) && one.singles == 20 && one.blocks == 132));
-  CHECK(relay(20, 2000, 16) == 0);
-  test::generator g(3);
-  for (int i = 0; i < 20000; ++i) {
-    const attention_relay_shape shape = {static_cast<std::int32_t>(g.between(1, 40)),
-                                         static_cast<std::int32_t>(1 << g.between(1, 4)),
-                                         static_cast<std::int32_t>(g.between(0, 40))};
-    const std::int64_t longest = g.between(1, 500), items = g.between(1, shape.clusters + 5);
-    std::int64_t total = longest, rest = 0;
-    for (std::int64_t item = 1; item < items; ++item) {
-      const std::int64_t leaves = g.between(g.chance(50) ? longest - longest / 8 : 1, longest);
-      total += leaves;
-      rest += item >= shape.clusters ? leaves : 0;
-    }
-    if (!shape.pays(longest, rest, total)) continue;
-    const std::int64_t equal = (total + shape.blocks() - 1) / shape.blocks();
-    REQUIRE((longest + shape.cluster - 1) / shape.cluster <= equal + equal / 16 + 1);
-    if (rest > 0) REQUIRE((shape.singles > 0 && (rest + shape.singles - 1) / shape.singles <= equal));
-  }
-}
-
 TEST_CASE("attention: every row and head has one place in the grid", "[schedule][attention]") {
   test::generator g(1);
   for (int i = 0; i < 600; ++i) {
@@ -306,19 +255,16 @@ TEST_CASE("attention: rows that q_start puts outside the batch have no place", "
 TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
-  CHECK(
-      bi::schedule::to_string(decode) ==
-      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, blocks=2048}");
+  CHECK(bi::schedule::to_string(decode) ==
+        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
-  CHECK(
-      bi::schedule::to_string(prefill) ==
-      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, blocks=4112}");
+  CHECK(bi::schedule::to_string(prefill) ==
+        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
-  CHECK(
-      bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, blocks=256}");
+  CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
+        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 256);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);

@@ -286,33 +286,6 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   return all;
 }
 
-// Those with clusters for the first items, and blocks beside them for the others, or for all of them.
-inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(std::int64_t head_dim,
-                                                                               std::int64_t packed,
-                                                                               std::int64_t requests,
-                                                                               std::int64_t heads_kv) {
-  std::vector<bi::schedule::attention_schedule> all;
-  if (head_dim > 128 || packed > 16 || requests > 64) return all;
-  const auto add = [&](std::int64_t clusters, int cluster, int singles, int stages) {
-    bi::schedule::attention_schedule s = {
-        1, true, clusters * cluster + singles, bi::schedule::attention_kernel::split, stages, cluster};
-    s.singles = singles;
-    // Of one request, those beside must have room for what has no cluster.
-    const std::int64_t items = requests * heads_kv, rest = items > clusters ? items - clusters : 0;
-    if (requests == 1 && rest * s.blocks > items * singles) return;
-    all.push_back(s);
-  };
-  add(3, 2, 2, 4);
-  add(2, 4, 3, 0);
-  if (small_run()) return all;
-  add(1, 8, 9, 0);
-  add(1, 16, 4, 4);
-  add(7, 16, 20, 0);
-  add(30, 4, 12, 0);
-  add(64, 2, 4, 0);
-  return all;
-}
-
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;

@@ -162,16 +162,12 @@ struct alignas(16) attention_cut {
   std::int32_t len = 0;                     // of its view
   std::int64_t first = 0;                   // leaf of the list: the item's first that this block doesn't have
   std::int64_t total = 0;                   // leaves of the list
-  std::int32_t blocks = 0, base = 0;        // that share the list, and the first of them
-
-  // Whatever a record says that is only a guess.
-  BI_HD constexpr attention_shares shares() const { return {total, blocks > 0 ? blocks : 1}; }
 };
 
 // Of a run in a block whose share ends at leaf `end` of `total`; the request has the rows [first_row, end_row) and len tokens.
 BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std::int64_t block, std::int64_t end,
                                                  std::int64_t total, std::int64_t first_row, std::int64_t end_row,
-                                                 std::int64_t len, std::int64_t blocks, std::int64_t base = 0) {
+                                                 std::int64_t len) {
   const auto narrow = [](std::int64_t x) { return static_cast<std::int32_t>(x); };
   attention_cut cut;
   if (!last.is_first() || last.is_whole() || last.count <= 0) return cut;
@@ -185,8 +181,6 @@ BI_HD constexpr attention_cut make_attention_cut(const attention_run& last, std:
   cut.len = narrow(len);
   cut.first = end;
   cut.total = total;
-  cut.blocks = narrow(blocks);
-  cut.base = narrow(base);
   return cut;
 }
 

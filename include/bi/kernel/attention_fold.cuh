@@ -33,7 +33,7 @@ BI_NAMESPACE_BEGIN
 namespace kernel {
 
 // The thread's column of a row, as its block's unit has it.
-template <class Contract, class T, int HeadDim, class Threads = attention_fold_block>
+template <class Contract, class T, int HeadDim>
 class attention_fold_row {
   static constexpr int section = attention_fold_section, group = 4;  // what is read 16 bytes at a time
   static constexpr int slices = HeadDim / attention_fold_columns;
@@ -44,7 +44,7 @@ class attention_fold_row {
   // Works out what the thread has to do, and where the first partial results lie.
   BI_D void aim() {
     const device::attention_cut& cut = memory_.cuts[memory_.found[0]];
-    const std::int64_t parts = attention_fold_parts<Contract>(cut);
+    const std::int64_t parts = attention_fold_parts<Contract>(cut, p_.blocks);
     team_ = attention_fold_team(parts, p_.one_each);
     turn_ = warp_ % team_;
     const int pair = memory_.found[1] * (attention_fold_warps / team_) + warp_ / team_;
@@ -69,7 +69,7 @@ class attention_fold_row {
       memory_.out[warp_] = out;
       memory_.lse[warp_] = lse;
       memory_.stays[warp_] =
-          device::attention_stays(cut.shares().each, rows.rows, HeadDim);
+          device::attention_stays(device::attention_divide(cut.total, p_.blocks), rows.rows, HeadDim);
     }
     __syncwarp();
     m_ = neg_inf_f32();
@@ -84,15 +84,15 @@ class attention_fold_row {
     const std::int64_t i = begin_ + lane_;
     std::int64_t of = 0;  // where there is none, anything that can be read
     if (lane_ < count_) {
-      const device::attention_shares shares = cut.shares();
+      const device::attention_shares shares(cut.total, p_.blocks);
       of = partials.places.folded(cut.block);
       if (!attention_leaves_apart<Contract> && i > 0) {
         of = partials.places.leaf(cut.block + i, 0);
       } else if (i > 0) {
         const std::int64_t leaf = cut.first + i - 1, owner = shares.block_of(leaf);
-        of = partials.places.leaf(cut.base + owner, leaf - shares.begin(owner));
+        of = partials.places.leaf(owner, leaf - shares.begin(owner));
       }
-      if (of < 0 || of >= partials.places.folded(p_.owners)) of = 0;  // what a wrong guess may say
+      if (of < 0 || of >= partials.places.folded(p_.blocks)) of = 0;  // what a wrong guess may say
     }
     memory_.at[warp_][lane_] =
         static_cast<std::uint32_t>(of * partials.rows + (lane_ < count_ ? memory_.row[warp_] : 0));
@@ -127,7 +127,7 @@ class attention_fold_row {
     const int sections = memory_.sections[warp_] - round * team_;
     for (int turn = 0; turn < team_ && turn < sections; ++turn) {
       if (turn == turn_) take_turn();
-      if (team_ > 1) Threads::meet();
+      if (team_ > 1) __syncthreads();
     }
     return sections > team_;
   }
@@ -159,7 +159,7 @@ class attention_fold_row {
       if (lane_ >= d) to = max_nan(below, to);
     }
     if (lane_ == 31) memory_.tops[warp_] = to;
-    if (team_ > 1) Threads::meet();
+    if (team_ > 1) __syncthreads();
     __syncwarp();
     float before = m_;
 #pragma unroll

@@ -24,7 +24,6 @@ struct attention_fold_params {
   attention_params<T> a;
   attention_partials partials;
   std::int32_t blocks;  // of the kernel before
-  std::int32_t owners;  // that have places
   bool one_each;        // there is a block for each row's columns
 
   BI_D std::int64_t records() const { return partials.by_item ? a.batch.requests * a.heads_kv : blocks; }
@@ -54,18 +53,14 @@ struct attention_fold_memory {
   int found[2];                    // a unit's record, and which of the record's it is
 };
 
-// Where the threads that fold meet: they are a thread block.
-struct attention_fold_block {
-  BI_D static void meet() { __syncthreads(); }
-};
-
 // Partial results of a row of the item, at most.
 template <class Contract>
-BI_D std::int64_t attention_fold_parts(const device::attention_cut& cut) {
+BI_D std::int64_t attention_fold_parts(const device::attention_cut& cut, std::int32_t blocks) {
   if constexpr (attention_leaves_apart<Contract>) {
     return std::int64_t{cut.leaves} - cut.count + 1;
   } else {
-    return cut.base + cut.shares().block_of(cut.first - cut.count + cut.leaves - 1) - cut.block + 1;
+    const device::attention_shares shares(cut.total, blocks);
+    return shares.block_of(cut.first - cut.count + cut.leaves - 1) - cut.block + 1;
   }
 }
 // Warps that share them out.
@@ -76,7 +71,7 @@ BI_D inline int attention_fold_team(std::int64_t parts, bool one_each) {
 }
 
 // A thread has a record. Before the kernel's wait what they say is a guess.
-template <class Contract, class T, int HeadDim, class Threads = attention_fold_block>
+template <class Contract, class T, int HeadDim>
 class attention_fold_list {
  public:
   BI_D attention_fold_list(const attention_fold_params<T>& p, attention_fold_memory& memory) : p_(p), memory_(memory) {}
@@ -94,7 +89,7 @@ class attention_fold_list {
     }
     from_ = attention_inclusive_sum(units_, lane) - units_;
     if (lane == 31) memory_.sums[warp] = from_ + units_;
-    Threads::meet();
+    __syncthreads();
     total_ = 0;
 #pragma unroll
     for (int w = 0; w < attention_fold_warps; ++w) {
@@ -122,7 +117,7 @@ class attention_fold_list {
       memory_.found[0] = thread_;
       memory_.found[1] = unit - from_;
     }
-    Threads::meet();
+    __syncthreads();
     return true;
   }
 
@@ -147,7 +142,7 @@ class attention_fold_list {
   BI_D int units() const {
     const int pairs = static_cast<int>(p_.partials.rows) * (HeadDim / attention_fold_columns);
     const int teams =
-        attention_fold_warps / attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_]), p_.one_each);
+        attention_fold_warps / attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_], p_.blocks), p_.one_each);
     return (pairs + teams - 1) / teams;
   }
 
