@@ -9,13 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "bi/attention.hpp"
-#include "bi/contract/attention.hpp"
-#include "bi/reference/attention.hpp"
-#include "support/catch.hpp"
-#include "support/data.hpp"
+#include "lanes/attention_hopper.hpp"
+// Kernels come after those words.
+#include "bi/kernel/attention_share.cuh"
 
-// A call of attention for its kernels on the CPU, and what the reference makes of it. After lanes/warps.hpp, and kernels.
+// A call of attention for its kernels on the CPU, and what the reference makes of it. After the kernels.
 
 namespace test {
 
@@ -31,9 +29,7 @@ struct view_case {
 template <class T, int HeadDim>
 class attention_case {
  public:
-  using value = T;
   using contract = bi::contract::attention_v1<T>;
-  static constexpr int head_dim = HeadDim;
 
   attention_case(const view_case& c, generator& g) : q_start_{0}, len_(c.len) {
     for (const std::int32_t n : c.q_len) q_start_.push_back(q_start_.back() + n);
@@ -77,7 +73,8 @@ class attention_case {
     REQUIRE(bi::describe(st) == "ok");
   }
 
-  bi::kernel::attention_params<T> params() {
+  // Before each kernel: nothing is written yet.
+  bi::kernel::attention_params<T> params() const {
     bi::kernel::attention_params<T> p = {};
     const auto kv = bi::k_strides(a_.cache);
     p.q = a_.q, p.k = a_.cache.k, p.v = a_.cache.v, p.out = out_.data(), p.lse = lse_.data(), p.len = a_.len;
@@ -96,6 +93,16 @@ class attention_case {
     lanes::shared_memory() = bi::kernel::shared;
     std::memset(bi::kernel::shared, 0x5a, sizeof bi::kernel::shared);
     lanes::barriers().clear();
+    return p;
+  }
+
+  // Of decode's kernels.
+  bi::kernel::attention_split_params<T> split_params(int slots) const {
+    bi::kernel::attention_split_params<T> p = {};
+    p.a = params();
+    p.a.batch.tile_rows = static_cast<std::int32_t>(a_.limits.max_q_len * p.a.batch.group);
+    p.a.batch.one_tile_each = true;
+    p.stages = slots;
     return p;
   }
 
@@ -125,8 +132,10 @@ class attention_case {
 
   bi::attention_args<T> a_;
   std::vector<std::int32_t> q_start_, len_, pages_;
-  std::vector<T> q_, k_, v_, out_, expected_;
-  std::vector<float> lse_, expected_lse_;
+  std::vector<T> q_, k_, v_, expected_;
+  std::vector<float> expected_lse_;
+  mutable std::vector<T> out_;  // what kernels write
+  mutable std::vector<float> lse_;
 };
 
 }  // namespace test

@@ -1,22 +1,9 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#define LANES_SHARED_AT_LAUNCH
-#include "lanes/warps.hpp"
-// The lanes' words come first.
+#include "lanes/attention_hopper.hpp"
+// Words of lanes and of Hopper come first.
 #include <string>
-#include <type_traits>
 
-#include "bi/attention.hpp"
-#include "bi/contract/attention.hpp"
-#include "bi/reference/attention.hpp"
-#include "support/catch.hpp"
-#include "support/data.hpp"
-// Kernels as for Hopper, contracts as on the host.
-#undef BI_DEVICE_CODE
-#undef BI_WGMMA_CODE
-#define BI_DEVICE_CODE 1
-#define BI_WGMMA_CODE 1
-#define __CUDA_ARCH__ 900
 #include "bi/kernel/attention_clusters.cuh"
 #include "lanes/attention_case.hpp"
 
@@ -29,18 +16,11 @@ using bi::bf16;
 using test::attention_case;
 namespace k = bi::kernel;
 
-template <class Case>
-void by_clusters(Case&& c, int cluster, int slots, test::generator& g) {
-  using of = std::remove_reference_t<Case>;
-  using T = typename of::value;
-  using contract = typename of::contract;
-  constexpr int HeadDim = of::head_dim;
+template <class T, int HeadDim>
+void by_clusters(const attention_case<T, HeadDim>& c, int cluster, int slots, test::generator& g) {
+  using contract = typename attention_case<T, HeadDim>::contract;
   const bi::attention_args<T>& a = c.args();
-  k::attention_split_params<T> p = {};
-  p.a = c.params();
-  p.a.batch.tile_rows = static_cast<std::int32_t>(a.limits.max_q_len * p.a.batch.group);
-  p.a.batch.one_tile_each = true;
-  p.stages = slots;
+  const k::attention_split_params<T> p = c.split_params(slots);
   REQUIRE(c.leaves() <= k::attention_cluster_leaves_a_block * cluster);
   REQUIRE((k::attention_cluster_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
   lanes::launch_clusters(static_cast<int>(a.requests * a.limits.heads_kv), cluster, k::attention_leaves_threads,

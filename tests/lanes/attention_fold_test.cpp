@@ -1,22 +1,13 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#define LANES_SHARED_AT_LAUNCH
-#include "lanes/warps.hpp"
-// The lanes' words come first.
+#include "lanes/attention_hopper.hpp"
+// Words of lanes and of Hopper come first.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "bi/contract/attention.hpp"
-#include "bi/schedule/attention.hpp"
-#include "support/catch.hpp"
-#include "support/data.hpp"
-// The kernel as for Hopper, contracts as on the host.
-#undef BI_DEVICE_CODE
-#define BI_DEVICE_CODE 1
-#define __CUDA_ARCH__ 900
 #include "bi/kernel/attention_mma.cuh"
 // That kernel's shared memory has a size of its own.
 #undef __shared__

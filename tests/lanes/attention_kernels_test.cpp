@@ -1,26 +1,12 @@
 // SPDX-FileCopyrightText: The bi authors
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#define LANES_SHARED_AT_LAUNCH
-#include "lanes/warps.hpp"
-// The lanes' words come first.
+#include "lanes/attention_hopper.hpp"
+// Words of lanes and of Hopper come first.
 #include <algorithm>
 #include <cstdint>
 #include <string>
-#include <type_traits>
 #include <vector>
 
-#include "bi/attention.hpp"
-#include "bi/contract/attention.hpp"
-#include "bi/reference/attention.hpp"
-#include "bi/schedule/attention.hpp"
-#include "support/catch.hpp"
-#include "support/data.hpp"
-// Kernels as for Hopper, contracts as on the host.
-#undef BI_DEVICE_CODE
-#undef BI_WGMMA_CODE
-#define BI_DEVICE_CODE 1
-#define BI_WGMMA_CODE 1
-#define __CUDA_ARCH__ 900
 #include "bi/kernel/attention_leaves.cuh"
 #include "bi/kernel/attention_mma.cuh"
 // That kernel's shared memory has a size of its own.
@@ -38,12 +24,9 @@ using bi::bf16;
 using test::attention_case;
 namespace k = bi::kernel;
 
-template <class Case>
-void by_mma(Case&& c, int blocks, test::generator& g) {
-  using of = std::remove_reference_t<Case>;
-  using T = typename of::value;
-  constexpr int HeadDim = of::head_dim;
-  using contract = typename of::contract;
+template <class T, int HeadDim>
+void by_mma(const attention_case<T, HeadDim>& c, int blocks, test::generator& g) {
+  using contract = typename attention_case<T, HeadDim>::contract;
   k::attention_params<T> p = c.params();
   p.batch.tile_rows = 64;
   lanes::launch(blocks, k::attention_mma_shape<HeadDim, 4>::threads, k::attention_mma_kernel<contract, T, HeadDim, 4>,
@@ -51,18 +34,13 @@ void by_mma(Case&& c, int blocks, test::generator& g) {
   c.check("mma, " + std::to_string(blocks) + " blocks");
 }
 
-template <class Case>
-void by_leaves(Case&& c, int blocks, int slots, test::generator& g) {
-  using of = std::remove_reference_t<Case>;
-  using T = typename of::value;
-  constexpr int HeadDim = of::head_dim;
-  using contract = typename of::contract;
+template <class T, int HeadDim>
+void by_leaves(const attention_case<T, HeadDim>& c, int blocks, int slots, test::generator& g) {
+  using contract = typename attention_case<T, HeadDim>::contract;
   const bi::attention_args<T>& a = c.args();
-  k::attention_split_params<T> p = {};
-  p.a = c.params();
-  const std::int64_t rows = a.limits.max_q_len * p.a.batch.group, leaves = c.leaves();
+  k::attention_split_params<T> p = c.split_params(slots);
+  const std::int64_t rows = p.a.batch.tile_rows, leaves = c.leaves();
   const std::int64_t total = leaves * a.requests * p.a.heads_kv, items = a.requests * p.a.heads_kv;
-  p.a.batch.tile_rows = static_cast<std::int32_t>(rows), p.a.batch.one_tile_each = true;
   const auto space =
       bi::schedule::attention_split_carve(blocks, leaves, total, rows, HeadDim, sizeof(bi::device::attention_cut));
   std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 16, 0x5a);
@@ -72,7 +50,7 @@ void by_leaves(Case&& c, int blocks, int slots, test::generator& g) {
   p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
   p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
   p.partials.places.a_block = space.places_a_block;
-  p.partials.rows = rows, p.partials.by_item = items <= blocks, p.stages = slots;
+  p.partials.rows = rows, p.partials.by_item = items <= blocks;
   REQUIRE((k::attention_leaves_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
   lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, g);
   const std::int64_t units = (p.partials.by_item ? items : blocks) * rows * (HeadDim / k::attention_fold_columns);

@@ -195,15 +195,22 @@ T value_of(T x, int lane) {
   return from_bits<T>(warp::meet(to_bits(x))[static_cast<std::size_t>(lane & 31)]);
 }
 
+// The warps of a thread block, whose threads run body(thread).
+inline std::vector<std::unique_ptr<warp>> make_warps(int threads, const std::function<void(int)>& body,
+                                                     block_barrier& barrier, unsigned block, int rank = 0) {
+  std::vector<std::unique_ptr<warp>> warps;
+  for (int first = 0; first < threads; first += 32) {
+    warps.push_back(std::make_unique<warp>(
+        block, static_cast<unsigned>(first), [&body, first](int lane) { body(first + lane); }, &barrier, rank));
+  }
+  return warps;
+}
+
 // The threads of one thread block run body(thread), warps in any turns, until all have ended.
 inline void run_block(int threads, const std::function<void(int)>& body, test::generator& g, unsigned block = 0) {
   block_barrier barrier = {threads};
   where.block_size = {static_cast<unsigned>(threads), 1, 1};
-  std::vector<std::unique_ptr<warp>> warps;
-  for (int first = 0; first < threads; first += 32) {
-    warps.push_back(std::make_unique<warp>(
-        block, static_cast<unsigned>(first), [&body, first](int lane) { body(first + lane); }, &barrier));
-  }
+  const auto warps = make_warps(threads, body, barrier, block);
   std::vector<bool> ended(warps.size());
   for (std::size_t left = warps.size(); left > 0;) {
     const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps.size())));
@@ -307,16 +314,21 @@ struct memory_barrier {
 };
 // An address of shared memory: below this, one's own; rank r's is the same with r + 1 times this.
 inline constexpr std::uint32_t of_rank = 1u << 20;
-inline std::uint32_t in_cluster(std::uint32_t address) {
-  return address < of_rank ? address + (static_cast<std::uint32_t>(where.rank) + 1) * of_rank : address;
+inline std::uint32_t address_in(int rank, std::uint32_t address) {
+  return address + (static_cast<std::uint32_t>(rank) + 1) * of_rank;
 }
+inline std::uint32_t in_cluster(std::uint32_t address) {
+  return address < of_rank ? address_in(where.rank, address) : address;
+}
+// The thread that runs, among all of its cluster.
+inline unsigned thread_in_cluster() { return static_cast<unsigned>(where.rank) * 1024 + where.thread.x; }
 inline std::map<std::uint32_t, memory_barrier>& barriers() {  // by address, see in_cluster
   static std::map<std::uint32_t, memory_barrier> all;
   return all;
 }
 inline std::vector<copy>& copies() {  // of the thread
   static std::map<unsigned, std::vector<copy>> all;
-  return all[static_cast<unsigned>(where.rank) * 1024 + where.thread.x];
+  return all[thread_in_cluster()];
 }
 // What happens while a kernel waits for those before it: a test may write then what they would.
 inline std::function<void()>& before_dependencies() {
@@ -343,7 +355,7 @@ inline unsigned char*& shared_memory() {
 // array. What blocks send to each other is on its way for any time.
 class cluster {
  public:
-  explicit cluster(int size) : size_(size), threads_() {
+  explicit cluster(int size) : size_(size) {
     file_ = memfd_create("shared", 0);
     if (file_ < 0 || ftruncate(file_, static_cast<off_t>(size_) * bytes) != 0) std::abort();
     all_ = static_cast<unsigned char*>(
@@ -366,20 +378,16 @@ class cluster {
   static cluster& now() { return *now_; }
 
   // Blocks first_block, first_block + 1 and so on.
-  void run(unsigned first_block, int threads, const std::function<void()>& body, test::generator& g) {
+  void run(unsigned first_block, int threads, const std::function<void(int)>& body, test::generator& g) {
     where.block_size = {static_cast<unsigned>(threads), 1, 1};
     where.cluster_size = size_;
-    threads_ = threads;
+    all_threads_.threads = threads * size_;
     barriers().clear();
     std::vector<block_barrier> meet(static_cast<std::size_t>(size_), block_barrier{threads});
     std::vector<std::vector<std::unique_ptr<warp>>> warps(static_cast<std::size_t>(size_));
     for (int r = 0; r < size_; ++r) {
       const auto rank = static_cast<std::size_t>(r);
-      for (int first = 0; first < threads; first += 32) {
-        warps[rank].push_back(std::make_unique<warp>(
-            first_block + static_cast<unsigned>(r), static_cast<unsigned>(first), [&body](int) { body(); }, &meet[rank],
-            r));
-      }
+      warps[rank] = make_warps(threads, body, meet[rank], first_block + static_cast<unsigned>(r), r);
     }
     for (bool left = true; left;) {
       left = false;
@@ -411,18 +419,15 @@ class cluster {
   }
   // Of all threads of the cluster.
   void arrive() {
-    waits_for_[thread()] = phase_;
-    if (++met_ < threads_ * size_) return;
-    met_ = 0;
-    ++phase_;
+    waits_for_[thread_in_cluster()] = all_threads_.phase;
+    all_threads_.arrive();
   }
   void wait() {
-    while (phase_ == waits_for_[thread()]) warp::pass();
+    while (all_threads_.phase == waits_for_[thread_in_cluster()]) warp::pass();
   }
 
  private:
   static constexpr std::size_t bytes = sizeof bi::kernel::shared;
-  static int thread() { return where.rank * 1024 + static_cast<int>(where.thread.x); }
 
   void enter(int rank) const {
     void* const at = mmap(bi::kernel::shared, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_,
@@ -439,10 +444,10 @@ class cluster {
 
   inline static cluster* now_ = nullptr;
   const int size_;
-  int threads_, file_ = -1, met_ = 0;
-  unsigned phase_ = 0;
+  int file_ = -1;
   unsigned char* all_ = nullptr;
-  std::map<int, unsigned> waits_for_;
+  block_barrier all_threads_ = {0};
+  std::map<unsigned, unsigned> waits_for_;  // the phase that a thread came in
   std::vector<std::function<void()>> sent_;
 };
 
@@ -454,7 +459,7 @@ void launch_clusters(int clusters, int size, int threads, void (*kernel)(Params)
   for (int c = 0; c < clusters; ++c) {
     cluster one(size);
     one.run(
-        static_cast<unsigned>(c * size), threads, [&] { kernel(params); }, g);
+        static_cast<unsigned>(c * size), threads, [&](int) { kernel(params); }, g);
   }
 }
 #endif

@@ -147,8 +147,7 @@ class matrix {
   bool has_untried() {
     for (const std::int64_t rows : forced_sizes(table_, most_rows_, options_.small)) {
       launch l{rows, neighbours::mixed, 0, 0, false};
-      start(l, rows_of(l));
-      schedules_ = table_.schedules(call_);
+      start_forced(l);
       for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) {
         if (is_untried(l)) return true;
       }
@@ -162,8 +161,7 @@ class matrix {
       for (const neighbours kind : {neighbours::mixed, neighbours::nan}) {
         if (options_.brief && kind != neighbours::mixed) continue;
         launch l{rows, kind, 0, 0, false};
-        start(l, rows_of(l));
-        schedules_ = table_.schedules(call_);
+        start_forced(l);
         for (l.forced = 0; l.forced < static_cast<int>(schedules_.size()); ++l.forced) {
           if (!is_untried(l)) continue;
           check(l, r);
@@ -352,12 +350,16 @@ class matrix {
                ? name
                : name.substr(0, blocks) + "blocks=any" + name.substr(std::min(end, name.size()));
   }
+  // Its inputs, and the schedules that it may be forced to.
+  void start_forced(const launch& l) {
+    start(l, rows_of(l));
+    schedules_ = table_.schedules(call_);
+  }
   std::string key_of(const launch& l) const { return case_.operation + "/" + schedule_of(l); }
   bool is_untried(const launch& l) const {
     if (options_.tried == nullptr) return true;
     const std::string name = key_of(l);
-    std::uint64_t hash = 0;
-    for (const char ch : name) hash = bi::mix64(hash + static_cast<unsigned char>(ch));
+    const std::uint64_t hash = bi::mix64(bi::contract_id(name.c_str()));
     return hash % options_.parts == options_.part && options_.tried->count(name) == 0;
   }
   bool is_aligned(const launch& l) const { return gap_of(l.layout % layouts) % 8 == 0 && l.layout != 3; }

@@ -106,15 +106,23 @@ struct slot_draw {
 #pragma unroll
     for (int q = 0; q < quads; ++q) best = max_nan(best, most[q]);
     // At first there is no bar yet: the tokens that promise most make one.
-    float limit = first ? promise(v, most) : bar;
+    const float limit = first ? promise(v, most) : bar;
+    examine_above(
+        *v.part, best, limit, first, [&](float x) { return not_below(v, most, x); },
+        [&](int q) { return v.place(4 * q); }, [&](int i) { return v.logit(i); });
+  }
+  // Quads that which(limit) names, none of whose bounds is more than `best`. `first`: by all threads of the block, and once
+  // more by the bar that they have then. place(n): of quad n in the part; logit_at(place).
+  template <class Which, class Place, class Logit>
+  BI_D void examine_above(const device::row_part<T>& part, float best, float limit, bool first, Which which,
+                          Place place, Logit logit_at) {
     unsigned done = 0;
 #pragma unroll 1
     for (bool last = !first;; last = true) {
       if (__any_sync(device::full_warp, !less(best, limit))) {
-        const unsigned left = not_below(v, most, limit) & ~done;
+        const unsigned left = which(limit) & ~done;
         done |= left;
-        examine(
-            *v.part, left, [&](int q) { return v.place(4 * q); }, [&](int i) { return v.logit(i); });
+        examine(part, left, place, logit_at);
       }
       if (last) break;
       __syncthreads();
@@ -142,7 +150,7 @@ struct slot_draw {
     return max_num(sub_rn(float_of_key(now.seed), 2.0f), now.bar_now());
   }
 
-  // Some quads of the threads of a warp, one token a thread. place(n): of quad n in the part; logit_at(place).
+  // Some quads of the threads of a warp, one token a thread.
   template <class Place, class Logit>
   BI_D void examine(const device::row_part<T>& part, unsigned left, Place place, Logit logit_at) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -239,33 +247,24 @@ BI_D __noinline__ void draw_all(const device::row_part<T>& part, const device::r
     }
     count += each;
   }
-  float limit = draw.limit_by(promised);
-  unsigned done = 0;
+  const auto which = [&](float limit) {
+    unsigned left = 0;
 #pragma unroll 1
-  for (bool last = false;; last = true) {
-    if (__any_sync(device::full_warp, !less(best, limit))) {
-      unsigned left = 0;
-#pragma unroll 1
-      for (int at = 0; at < count; at += each) {
+    for (int at = 0; at < count; at += each) {
 #pragma unroll
-        for (int q = 0; q < each; ++q) left |= less(bounds[(at + q) * sample_threads], limit) ? 0u : 1u << (at + q);
-      }
-      left &= ~done;
-      done |= left;
-      const auto place = [&](int quad) {
-        v.begin = quad / each * step;
-        return v.place(4 * (quad % each));
-      };
-      const auto logit = [&](int i) {
-        go_to(i / step * step);
-        return v.logit(i);
-      };
-      draw.examine(part, left, place, logit);
+      for (int q = 0; q < each; ++q) left |= less(bounds[(at + q) * sample_threads], limit) ? 0u : 1u << (at + q);
     }
-    if (last) break;
-    __syncthreads();
-    limit = now.bar_now();
-  }
+    return left;
+  };
+  const auto place = [&](int quad) {
+    v.begin = quad / each * step;
+    return v.place(4 * (quad % each));
+  };
+  const auto logit = [&](int i) {
+    go_to(i / step * step);
+    return v.logit(i);
+  };
+  draw.examine_above(part, best, draw.limit_by(promised), true, which, place, logit);
 }
 
 }  // namespace kernel

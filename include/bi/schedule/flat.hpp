@@ -57,11 +57,13 @@ inline std::string to_string(const shared_schedule& s) {
          ", parts=" + std::to_string(s.parts) + (s.programmatic ? ", programmatic}" : "}");
 }
 
+// Processors of an H100, the warps that one has room for, and those of a thread block, at most.
+inline constexpr std::int64_t shared_processors = 132, shared_resident_warps = 32, shared_most_warps = 16;
+
 // Whether an H100 has room for all items at once, each with a thread block that does its work in one round.
 constexpr bool has_room_at_once(std::int64_t items, std::int64_t threads) {
-  constexpr std::int64_t processors = 132, resident_warps = 32, most_warps = 16;
   const std::int64_t warps = threads < 1 ? 1 : threads / 32 + (threads % 32 != 0 ? 1 : 0);
-  return warps <= most_warps && items <= processors * (resident_warps / warps);
+  return warps <= shared_most_warps && items <= shared_processors * (shared_resident_warps / warps);
 }
 
 // `threads`: what an item has work for at once. With no more items than an H100 has processors each gets what it can use
@@ -69,7 +71,8 @@ constexpr bool has_room_at_once(std::int64_t items, std::int64_t threads) {
 // kv_append of 64 tokens of K and V with digests). More items get as many warps as leave room for all of them at once, in
 // equal rounds, but at least one or two: small blocks wait for each other less.
 constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t threads, bool hopper) {
-  constexpr std::int64_t processors = 132, resident_warps = 32, most_warps = 16, most_blocks = std::int64_t{1} << 20;
+  constexpr std::int64_t processors = shared_processors, most_warps = shared_most_warps,
+                         most_blocks = std::int64_t{1} << 20;
   const std::int64_t wanted = threads < 1 ? 1 : threads;
   shared_schedule s;
   s.blocks = items < most_blocks ? items : most_blocks;
@@ -77,7 +80,7 @@ constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t 
   if (items <= processors) {
     s.threads = wanted > 32 * (most_warps - 1) ? 32 * most_warps : static_cast<int>(wanted + 31) / 32 * 32 + 32;
   } else {
-    const std::int64_t room = processors * resident_warps / items, least = wanted > 128 ? 2 : 1;
+    const std::int64_t room = processors * shared_resident_warps / items, least = wanted > 128 ? 2 : 1;
     const std::int64_t warps = room < least ? least : room < most_warps ? room : most_warps;
     const std::int64_t rounds = (wanted + 32 * warps - 1) / (32 * warps), in_round = (wanted + rounds - 1) / rounds;
     s.threads = static_cast<int>(in_round + 31) / 32 * 32;
@@ -89,7 +92,8 @@ constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t 
 // than one piece. No blocks, if they don't fit an H100, or a half more of small ones, whose places are soon free again.
 constexpr shared_schedule pick_divided_schedule(std::int64_t items, std::int64_t first, std::int64_t rest,
                                                 bool hopper) {
-  constexpr std::int64_t room = 132 * 32, most_threads = 512;  // warps
+  constexpr std::int64_t room = shared_processors * shared_resident_warps;  // warps
+  constexpr std::int64_t most_threads = 32 * shared_most_warps;
   shared_schedule s;
   if (items < 1 || items > room || first < 1 || first > most_threads || rest > 32 * room) return s;
   const std::int64_t whole_warps = (first + 31) / 32 * 32, threads = rest > 0 && whole_warps < 64 ? 64 : whole_warps;
