@@ -31,6 +31,9 @@ inline cudaError_t set_dynamic_shared_memory(const void* kernel, int bytes) {
 inline cudaError_t allow_wide_clusters(const void* kernel) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
 }
+inline cudaError_t get_clusters_at_once(int* clusters, const void* kernel, const cudaLaunchConfig_t* config) {
+  return cudaOccupancyMaxActiveClusters(clusters, kernel, config);
+}
 inline cudaError_t get_device(int* device) { return cudaGetDevice(device); }
 inline cudaError_t get_attribute(int* value, cudaDeviceAttr attribute, int device) {
   return cudaDeviceGetAttribute(value, attribute, device);
@@ -147,12 +150,8 @@ status find_hopper_code(const char* operation, void (*kernel)(Params), bool& fou
   return st;
 }
 
-// Launches kernel(params) on the stream. Nothing is launched for an empty grid.
-template <class Params>
-status launch(const char* operation, void (*kernel)(Params), const launch_shape& shape, const Params& params,
-              cuda_stream stream) {
-  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return {};
-  const void* function = reinterpret_cast<const void*>(kernel);
+// What a shape needs of a kernel before it is launched in it.
+inline status allow_shape(const char* operation, const void* function, const launch_shape& shape) {
   // Up to 48 KB need no permission.
   if (shape.shared_bytes > 48 * 1024) {
     const cudaError_t code = runtime::set_dynamic_shared_memory(function, static_cast<int>(shape.shared_bytes));
@@ -163,12 +162,16 @@ status launch(const char* operation, void (*kernel)(Params), const launch_shape&
     const cudaError_t code = runtime::allow_wide_clusters(function);
     if (code != cudaSuccess) return cuda_status(operation, "cudaFuncSetAttribute(NonPortableClusterSizeAllowed)", code);
   }
+  return {};
+}
+// The shape as the runtime takes it; `attributes` has room for two.
+inline cudaLaunchConfig_t make_launch_config(const launch_shape& shape, cudaLaunchAttribute* attributes,
+                                             cuda_stream stream) {
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute attributes[2] = {};
   config.attrs = attributes;
   if (shape.cluster > 1) {
     cudaLaunchAttribute& a = attributes[config.numAttrs++];
@@ -181,9 +184,33 @@ status launch(const char* operation, void (*kernel)(Params), const launch_shape&
     a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     a.val.programmaticStreamSerializationAllowed = 1;
   }
+  return config;
+}
+
+// Launches kernel(params) on the stream. Nothing is launched for an empty grid.
+template <class Params>
+status launch(const char* operation, void (*kernel)(Params), const launch_shape& shape, const Params& params,
+              cuda_stream stream) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return {};
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (const status st = allow_shape(operation, function, shape); !st) return st;
+  cudaLaunchAttribute attributes[2] = {};
+  const cudaLaunchConfig_t config = make_launch_config(shape, attributes, stream);
   Params copy = params;
   void* arguments[] = {&copy};
   return cuda_status(operation, "the kernel launch", runtime::launch_kernel(&config, function, arguments));
+}
+
+// How many of the shape's clusters the current device runs at once.
+template <class Params>
+status find_clusters_at_once(const char* operation, void (*kernel)(Params), const launch_shape& shape, int& clusters) {
+  clusters = 0;
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (const status st = allow_shape(operation, function, shape); !st) return st;
+  cudaLaunchAttribute attributes[2] = {};
+  const cudaLaunchConfig_t config = make_launch_config(shape, attributes, nullptr);
+  return cuda_status(operation, "cudaOccupancyMaxActiveClusters",
+                     runtime::get_clusters_at_once(&clusters, function, &config));
 }
 
 BI_NAMESPACE_END

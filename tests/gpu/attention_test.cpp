@@ -184,6 +184,11 @@ std::vector<bi::schedule::attention_schedule> cluster_schedules(const attention_
                                            (longest + leaf - 1) / leaf);
 }
 
+std::vector<bi::schedule::attention_schedule> relay_schedules(const attention_case& c) {
+  const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
+  return test::attention_relay_schedules(c.head_dim, packed, static_cast<std::int64_t>(c.len.size()));
+}
+
 // Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
 template <class T, int HeadDim, class Contract = bi::contract::attention_v1<T>>
 bool force(const test::manifest_operation& o) {
@@ -210,6 +215,7 @@ bool force(const test::manifest_operation& o) {
     const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 92); };
     auto schedules = test::attention_schedules(HeadDim, packed);
     for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
+    for (const auto& s : relay_schedules(c)) schedules.push_back(s);
     test::host_backend host;
     test::check_forced(o, schedules, test::to_string(c), run(host), run);
   }
@@ -239,6 +245,7 @@ void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi
   }
   const auto clusters = cluster_schedules(c);
   if (lengths[3] < 4096) schedules = clusters;
+  for (const auto& s : relay_schedules(c)) schedules.push_back(s);
   const bool fits_cluster = *std::max_element(c.len.begin(), c.len.end()) <= 32 * bi::contract::attention_order::leaf;
   REQUIRE((HeadDim > 128 || q_len * group > 16 || !fits_cluster || !clusters.empty()));
   const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
@@ -374,9 +381,41 @@ TEST_CASE("attention: Inf and NaN of a key that one of a thread's rows does not 
       INFO("bits " << bad.bits);
       auto schedules = test::attention_schedules(c.head_dim, 16);
       for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
+      for (const auto& s : relay_schedules(c)) schedules.push_back(s);
       test::check_forced(o, schedules, test::to_string(c), expected, with(d));
     }
   }
+}
+
+// Items of about equal lengths: the first have a cluster each, whose blocks take leaves in turns.
+TEST_CASE("attention: a few long items in clusters with blocks beside them", "[gpu][attention][schedule][split]") {
+  const auto force = [](auto value, auto dim, std::vector<std::int32_t> lengths, std::int32_t q_len, std::int64_t group,
+                        std::int64_t window, values kind) {
+    using T = decltype(value);
+    constexpr int head_dim = decltype(dim)::value;
+    attention_case c;
+    c.len = std::move(lengths);
+    c.q_len.assign(c.len.size(), q_len);
+    c.heads_kv = 2, c.heads_q = 2 * group, c.head_dim = head_dim;
+    c.window = window;
+    c.kind = kind;
+    const auto run = [&](auto& b) { return test::run_attention<T, head_dim>(b, c, 95); };
+    test::host_backend host;
+    const test::manifest_operation o = {"attention " + std::to_string(head_dim), bi::contract::attention_v1<T>::name};
+    const auto expected = run(host);
+    for (int round = 0; round < 3; ++round)
+      test::check_forced(o, relay_schedules(c), test::to_string(c), expected, run);
+  };
+  using wide = std::integral_constant<int, 128>;
+  using narrow = std::integral_constant<int, 64>;
+  force(bf16{}, wide{}, {9000}, 1, 8, 0, values::normal);
+  if (test::small_run()) return;
+  force(bf16{}, wide{}, {9000, 8999, 9000, 8970}, 1, 8, 0, values::hostile);
+  force(bf16{}, wide{}, {5000, 5001, 5120}, 4, 4, 0, values::normal);
+  force(bf16{}, wide{}, {9000, 9000}, 16, 1, 3000, values::normal);
+  force(fp16{}, wide{}, {12000, 12000}, 3, 1, 0, values::normal);
+  force(bf16{}, narrow{}, {20000, 19990}, 2, 3, 0, values::hostile);
+  force(bf16{}, narrow{}, {700, 700}, 1, 4, 0, values::normal);
 }
 
 TEST_CASE("attention: a cluster for each request and head", "[gpu][attention][schedule][split]") {
@@ -436,9 +475,19 @@ TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][att
   gpu.clear();
 }
 
+// As decode of one token is launched, or with clusters for a few long items, if lengths are about equal and they have a leaf a block.
+bi::status launch_decode(const bi::attention_args<bf16>& a, bi::workspace ws, bool relays, cudaStream_t stream) {
+  if (!relays) return bi::attention<bf16, 128>::launch(a, ws, stream);
+  bi::schedule::attention_schedule s = {1, true, 132, bi::schedule::attention_kernel::split, 0, 8};
+  s.singles = 12, s.least_leaves = 1;
+  return bi::launch_detail::launch_attention<bi::contract::attention_v1<bf16>, 128>(a, s, ws, stream);
+}
+
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
-  constexpr std::int64_t requests = 9, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
-  const std::int64_t longest = GENERATE(1024, 5120), row_stride = longest / 16;  // clusters, and leaves dealt out
+  constexpr std::int64_t heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
+  // Clusters, leaves dealt out, and clusters of a few long items, or not, as the lengths are.
+  const bool relays = GENERATE(false, true);
+  const std::int64_t longest = relays ? 12288 : GENERATE(1024, 5120), row_stride = longest / 16, requests = 9;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   test::gpu_backend gpu;
   attention_case c;
@@ -460,7 +509,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
   BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
-  const bi::status st = bi::attention<bf16, dim>::launch(a, ws, gpu.stream());
+  const bi::status st = launch_decode(a, ws, relays, gpu.stream());
   BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
   INFO(bi::describe(st));
   REQUIRE(st);
@@ -472,7 +521,9 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
       const std::int64_t n = g.chance(20)   ? 0
                              : g.chance(40) ? g.between(1, 300)
                                             : g.between(1, std::min<std::int64_t>(longest, 2000));
-      c.len.push_back(static_cast<std::int32_t>(r == 3 && i % 3 == 0 ? longest : n));
+      c.len.push_back(static_cast<std::int32_t>(relays && i % 2 == 0   ? 2000 + r
+                                                : r == 3 && i % 3 == 0 ? longest
+                                                                       : n));
     }
     const auto d = test::make_attention_data<bf16>(c, 2000 + i);
     gpu.poison(a.out, requests * heads * dim);
@@ -500,8 +551,9 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
 TEST_CASE("attention: lengths and pages that change after the kernels have begun", "[gpu][attention][split]") {
   constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
-  // Clusters with a leaf a block or two, and leaves dealt out.
-  const std::int64_t longest = GENERATE(1024, 2560, 5120), row_stride = longest / 16, entries = requests * row_stride;
+  // Clusters with a leaf a block or two, leaves dealt out, and clusters of a few long items, or not.
+  const bool relays = GENERATE(false, true);
+  const std::int64_t longest = relays ? 5120 : GENERATE(1024, 2560, 5120), row_stride = longest / 16, entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;
@@ -529,6 +581,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
                                                 : g.chance(50) ? g.between(1, 300)
                                                                : g.between(1, std::min<std::int64_t>(longest, 2000))));
     }
+    if (relays && i % 3 > 0) std::fill(c.len.begin(), c.len.end(), 2500 + static_cast<std::int32_t>(i));
     if (i % 4 == 1) c.len[at(g.below(requests))] = static_cast<std::int32_t>(longest);
     const auto d = test::make_attention_data<bf16>(c, 3000 + i);
     std::vector<std::int32_t> now = d.len;
@@ -573,7 +626,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
     gpu.write(later, now);
     gpu.write(live, first);
     REQUIRE(test::copy_late({live, later, requests + entries, 40}, gpu.stream()));
-    REQUIRE((bi::attention<bf16, dim>::launch(a, ws, gpu.stream())));
+    REQUIRE(launch_decode(a, ws, relays, gpu.stream()));
     test::host_backend host;
     const auto expected = test::run_attention<bf16, dim>(host, c, 3000 + i);
     INFO("call " << i << ": " << test::to_string(c));

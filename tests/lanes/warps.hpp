@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -66,6 +67,7 @@ struct block_barrier {
   int threads, met = 0;
   unsigned phase = 0;
   bool any[2] = {};  // of this phase's threads, and the next one's
+  int registers = 0;  // of a thread of each warp, that no warp has
 
   // Whether any of them says so.
   bool meet(bool yes);
@@ -141,6 +143,23 @@ class warp {
   }
 
   static bool meet_block(bool any = false) { return now_->barrier_->meet(any); }
+  // Has so many registers a thread from here on, as soon as the block has them to spare. By all lanes.
+  static void move_registers(int count) {
+    meet(0);
+    if (lane_ == 0) {
+      warp& w = *now_;
+      for (int turns = 0; w.barrier_->registers < count - w.registers_; ++turns) {
+        if (turns == 1 << 20) {
+          std::fprintf(stderr, "a warp waits for registers that nobody gives back\n");
+          std::abort();
+        }
+        pass();
+      }
+      w.barrier_->registers -= count - w.registers_;
+      w.registers_ = count;
+    }
+    meet(0);
+  }
 
  private:
   static constexpr std::size_t stack_bytes = 64 * 1024;
@@ -160,6 +179,7 @@ class warp {
   const unsigned first_thread_;
   const std::function<void(int)> body_;
   block_barrier* const barrier_;
+  int registers_ = 128;  // as the bounds of kernels leave that move any
   std::vector<char> stacks_;
   std::array<ucontext_t, 32> lanes_;
   std::array<bool, 32> ended_ = {};
@@ -341,7 +361,7 @@ inline block_barrier& named_barrier(int id, int threads) {
   b.threads = threads;
   return b;
 }
-inline void meet_named(int id, int threads) { named_barrier(id, threads).meet(false); }
+inline bool meet_named(int id, int threads, bool yes = false) { return named_barrier(id, threads).meet(yes); }
 inline void arrive_named(int id, int threads) { named_barrier(id, threads).arrive(); }
 
 // What addresses of shared memory count from: the array of a kernel that names its size at the launch.
@@ -385,6 +405,8 @@ class cluster {
     barriers().clear();
     std::vector<block_barrier> meet(static_cast<std::size_t>(size_), block_barrier{threads});
     std::vector<std::vector<std::unique_ptr<warp>>> warps(static_cast<std::size_t>(size_));
+    std::vector<int> speed;  // of blocks, percent
+    for (int r = 0; r < size_; ++r) speed.push_back(g.chance(50) ? 100 : 25);
     for (int r = 0; r < size_; ++r) {
       const auto rank = static_cast<std::size_t>(r);
       warps[rank] = make_warps(threads, body, meet[rank], first_block + static_cast<unsigned>(r), r);
@@ -393,7 +415,7 @@ class cluster {
       left = false;
       for (auto& of_block : warps) left = left || !of_block.empty();
       auto& mine = warps[static_cast<std::size_t>(g.below(size_))];
-      if (mine.empty()) continue;
+      if (mine.empty() || !g.chance(speed[static_cast<std::size_t>(&mine - warps.data())])) continue;
       enter(static_cast<int>(&mine - warps.data()));
       for (std::int64_t turns = g.between(1, 200); turns > 0 && !mine.empty(); --turns) {
         const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(mine.size())));

@@ -56,6 +56,7 @@ void add_verify(case_list& all, std::int64_t each, std::int64_t vocab) {
     t.in.push_back(own_column("params", params));
     t.in.push_back(own_column("draft", draft));
     t.in[0].packed = true;
+    t.few_rows = 1;
     t.shared = {places<std::int32_t>(t.most_rows + 1, each)};
     t.out = {output_column<std::int32_t>("token", each, true), output_column<float>("logprob", each, true),
              output_column<std::uint32_t>("flags", each, true), output_column<std::int32_t>("accepted", 1, true)};

@@ -91,6 +91,7 @@ struct table {
       pieces;  // bytes of a page, say, of each of the first shared arrays: these may lie far apart
   std::int64_t pool = pool_rows;
   std::int64_t most_rows = 4200;    // of a batch
+  std::int64_t few_rows = 3;        // of a small batch under a forced schedule
   std::int64_t reference_step = 1;  // every so many rows of the pool are computed by the reference too
   // Which rows of the pool make a batch, where places are not free; null: any.
   std::function<std::vector<std::int32_t>(std::int64_t rows, std::uint64_t seed)> choose;

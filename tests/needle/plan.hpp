@@ -43,7 +43,7 @@ struct result {
 inline std::vector<std::int64_t> forced_sizes(const table& t, std::int64_t most, bool small) {
   std::vector<std::int64_t> out;
   for (const std::int64_t rows : {1, 3, 17, 130, 700}) {
-    if (rows <= most && rows <= t.most_rows && (!small || rows == 3)) out.push_back(rows);
+    if (rows <= most && rows <= t.most_rows && (!small || rows == t.few_rows)) out.push_back(rows);
   }
   return out;
 }

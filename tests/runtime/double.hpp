@@ -26,6 +26,8 @@ struct fake_device {
   int processors = 132, major = 9, shared_bytes = 227 * 1024;
   int ptx_version = 90;
   std::size_t static_shared_bytes = 1024;  // of kernels: some are empty on other architectures
+  int registers = 128;                     // of kernels
+  int clusters_at_once = 30;
 
   int fail_at = 0;  // number of the call that fails, from 1; 0: none
   cudaError_t failure = static_cast<cudaError_t>(719);
@@ -67,6 +69,10 @@ inline cudaError_t allow_wide_clusters(const void* kernel) {
   fake.wide_kernel = kernel;
   return fake.call("cudaFuncSetAttribute(NonPortableClusterSizeAllowed)");
 }
+inline cudaError_t get_clusters_at_once(int* clusters, const void*, const cudaLaunchConfig_t*) {
+  *clusters = fake.clusters_at_once;
+  return fake.call("cudaOccupancyMaxActiveClusters");
+}
 inline cudaError_t get_device(int* device) {
   *device = 0;
   return fake.call("cudaGetDevice");
@@ -87,6 +93,7 @@ inline cudaError_t get_attribute(int* value, cudaDeviceAttr attribute, int) {
 inline cudaError_t get_kernel_attributes(cudaFuncAttributes* attributes, const void*) {
   attributes->ptxVersion = fake.ptx_version;
   attributes->sharedSizeBytes = fake.static_shared_bytes;
+  attributes->numRegs = fake.registers;
   return fake.call("cudaFuncGetAttributes");
 }
 inline CUresult encode(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,

@@ -47,6 +47,16 @@ bi::attention_args<bf16> attention_of(std::int64_t q_len, bool sharing) {
   return a;
 }
 
+// A few long views.
+bi::attention_args<bf16> long_attention() {
+  auto a = attention_of(1, false);
+  a.q_start = nullptr;
+  a.requests = a.rows = 4;
+  a.limits.heads_q = 64, a.limits.heads_kv = a.cache.heads = 8;
+  a.limits.max_view = 65536, a.limits.max_view_sum = 0;
+  return a;
+}
+
 template <class Epilogue, class Out = bf16>
 call gemm_call(std::int64_t m, bi::weight_layout layout, int slices, bool aligned = true) {
   return {"gemm", [=] {
@@ -163,6 +173,8 @@ std::vector<call> calls() {
   }
   add("gemm_finish", [] { return bi::gemm_finish(test::good_gemm_finish<bf16, e::bias>(), stream); });
   add("gemm_f32", [] { return bi::gemm_f32(test::good_gemm_f32(), stream); });
+  const auto few = long_attention();
+  add("attention", [=] { return attention::launch(few, room(attention::workspace_bytes(few.limits)), stream); });
   for (const std::int64_t q_len : {1, 4, 16, 17, 400}) {
     for (const bool sharing : {false, true}) {
       const auto a = attention_of(q_len, sharing);
@@ -182,11 +194,13 @@ bi::runtime::fake_device hopper() { return {}; }
 bi::runtime::fake_device ampere() {
   bi::runtime::fake_device d;
   d.processors = 108, d.major = 8, d.shared_bytes = 163 * 1024, d.ptx_version = 80, d.static_shared_bytes = 0;
+  d.registers = 24;
   return d;
 }
 bi::runtime::fake_device hopper_without_wgmma() {  // built for sm_90, not for sm_90a
   bi::runtime::fake_device d;
   d.static_shared_bytes = 0;
+  d.registers = 24;
   return d;
 }
 
@@ -229,7 +243,7 @@ TEST_CASE("launchers: each call of the runtime made to fail in turn is what the 
       }
     }
   }
-  CHECK(seen.size() == 10);  // every call that there is, with each attribute
+  CHECK(seen.size() == 11);  // every call that there is, with each attribute
   CHECK(operations.size() == 31);
   CHECK(failures > 2000);
   CHECK(without_boxes > 0);
@@ -356,4 +370,31 @@ TEST_CASE("launchers: workspaces that are null, short by a byte or misaligned", 
   const auto c = test::good_reduce_columns<bf16>();
   check(bi::reduce_columns_workspace_bytes(c.outer, c.cols, c.inner),
         [&](bi::workspace ws) { return bi::reduce_columns(c, bi::reduction::sum, ws, stream); });
+}
+
+TEST_CASE("launchers: a few long views have clusters as far as the device runs them at once, and blocks beside them",
+          "[runtime]") {
+  const auto a = long_attention();
+  const auto launch = [&](int clusters_at_once) {
+    fake = hopper();
+    fake.clusters_at_once = clusters_at_once;
+    REQUIRE(attention::launch(a, room(attention::workspace_bytes(a.limits)), stream));
+    return fake.launches;
+  };
+  const auto of = launch(30);
+  REQUIRE(of.size() == 2);
+  CHECK((of[0].grid.x == 120 && of[0].cluster == 4 && of[1].grid.x == 132 && of[1].cluster <= 1));
+  CHECK((of[0].kernel == of[1].kernel && of[0].programmatic && of[1].programmatic));
+  const auto fewer = launch(24);
+  CHECK((fewer.size() == 2 && fewer[0].grid.x == 96 && fewer[1].grid.x == 132));
+  const auto all = launch(33);
+  CHECK((all.size() == 2 && all[0].grid.x == 128 && all[0].cluster == 4));  // one block must be left over
+  // Else leaves are dealt out, and another kernel folds.
+  const auto none = launch(0);
+  CHECK((none.size() == 2 && none[0].cluster <= 1 && none[0].kernel != none[1].kernel));
+  auto one = a;
+  one.requests = one.rows = 1;
+  fake = hopper();
+  REQUIRE(attention::launch(one, room(attention::workspace_bytes(one.limits)), stream));
+  CHECK((fake.launches.size() == 2 && fake.launches[0].cluster <= 1));
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bi/contract/attention.hpp"
+#include "bi/device/attention_relay.cuh"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
 #include "support/catch.hpp"
@@ -217,6 +218,60 @@ TEST_CASE("attention: every leaf is dealt to one block, and found again", "[sche
   }
 }
 
+TEST_CASE("attention: a few long items have a cluster each, and blocks beside them the rest", "[schedule][attention]") {
+  using bi::schedule::attention_relay_cluster;
+  using bi::schedule::make_attention_relay;
+  // As an H100 has them: 66 clusters of 2, 30 of 4, 15 of 8.
+  const auto relay = [](std::int64_t items, std::int64_t leaves, std::int64_t rows) {
+    bi::schedule::attention_schedule s;
+    const int cluster = attention_relay_cluster(132, items, leaves, rows);
+    const std::int64_t at_once = cluster == 2 ? 66 : cluster == 4 ? 30 : 15;
+    if (cluster == 0 || !make_attention_relay(s, 132, items, cluster, at_once)) return 0;
+    const attention_relay_shape shape = {static_cast<std::int32_t>((s.blocks - s.singles) / s.cluster), s.cluster,
+                                         s.singles, s.least_leaves};
+    CHECK((s.blocks == 132 && shape.blocks() == 132 && shape.clusters <= at_once && shape.clusters <= items));
+    CHECK(shape.pays(leaves, (items - shape.clusters) * leaves, items * leaves));
+    CHECK_FALSE(shape.pays(80, (items - shape.clusters) * 20, items * 20));
+    CHECK_FALSE(shape.pays(leaves, (items - shape.clusters) * leaves, leaves + (items - 1) * leaves / 2));
+    return shape.clusters;
+  };
+  CHECK(relay(32, 256, 8) == 30);
+  CHECK(relay(33, 256, 8) == 30);
+  CHECK(relay(31, 256, 8) == 30);
+  CHECK(relay(30, 256, 8) == 0);  // 120 of 132 blocks
+  CHECK(relay(16, 256, 16) == 15);
+  CHECK(relay(64, 256, 8) == 64);
+  CHECK(relay(66, 256, 8) == 0);  // no block is left over
+  CHECK(relay(32, 90, 8) == 0);   // too few partial results
+  CHECK(relay(32, 100, 16) == 30);
+  CHECK(relay(32, 80, 16) == 0);  // too few leaves
+  CHECK(relay(20, 2000, 16) == 0);
+  CHECK(relay(8, 2000, 16) == 0);  // clusters of 16 leave too many processors alone
+  CHECK(relay(0, 2000, 16) == 0);
+  test::generator g(3);
+  for (int i = 0; i < 20000; ++i) {
+    const attention_relay_shape shape = {static_cast<std::int32_t>(g.between(1, 40)),
+                                         static_cast<std::int32_t>(1 << g.between(1, 4)),
+                                         static_cast<std::int32_t>(g.between(0, 40))};
+    const std::int64_t longest = g.between(1, 500), items = g.between(1, shape.clusters + 5);
+    std::int64_t total = longest, rest = 0;
+    for (std::int64_t item = 1; item < items; ++item) {
+      const std::int64_t leaves = g.between(g.chance(50) ? longest - longest / 8 : 1, longest);
+      total += leaves;
+      rest += item >= shape.clusters ? leaves : 0;
+    }
+    const std::int64_t equal = (total + shape.blocks() - 1) / shape.blocks();
+    // Of other lengths as many blocks share all leaves as have room for them.
+    const std::int64_t places = g.between(equal + 1, equal + 3), sharing = shape.sharing(total, places);
+    REQUIRE((sharing == shape.blocks() || sharing == shape.in_clusters()));
+    REQUIRE((total + sharing - 1) / sharing < places);
+    if (equal >= attention_relay_shape::few) REQUIRE(sharing == shape.blocks());
+    if (!shape.pays(longest, rest, total)) continue;
+    REQUIRE((longest + shape.cluster - 1) / shape.cluster <= equal + equal / 16 + 1);
+    if (rest > 0) REQUIRE((shape.singles > 0 && (rest + shape.singles - 1) / shape.singles <= equal));
+  }
+}
+
 TEST_CASE("attention: every row and head has one place in the grid", "[schedule][attention]") {
   test::generator g(1);
   for (int i = 0; i < 600; ++i) {
@@ -255,16 +310,19 @@ TEST_CASE("attention: rows that q_start puts outside the batch have no place", "
 TEST_CASE("attention: the schedule", "[schedule][attention]") {
   using bi::schedule::pick_attention_schedule;
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
-  CHECK(bi::schedule::to_string(decode) ==
-        "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=2048}");
+  CHECK(
+      bi::schedule::to_string(decode) ==
+      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
-  CHECK(bi::schedule::to_string(prefill) ==
-        "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, blocks=4112}");
+  CHECK(
+      bi::schedule::to_string(prefill) ==
+      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
-  CHECK(bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-        "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, blocks=256}");
+  CHECK(
+      bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
+      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 256);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);

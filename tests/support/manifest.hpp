@@ -286,6 +286,31 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   return all;
 }
 
+// Those with clusters for the first items, and blocks beside them for the others, or equal shares of all, as the lengths are.
+inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(std::int64_t head_dim,
+                                                                               std::int64_t packed,
+                                                                               std::int64_t requests) {
+  std::vector<bi::schedule::attention_schedule> all;
+  if (head_dim > 128 || packed > 16 || requests > 64) return all;
+  const auto add = [&](std::int64_t clusters, int cluster, int singles, int stages, int least_leaves = 0) {
+    bi::schedule::attention_schedule s = {
+        1, true, clusters * cluster + singles, bi::schedule::attention_kernel::split, stages, cluster};
+    s.singles = singles, s.least_leaves = least_leaves;
+    all.push_back(s);
+  };
+  add(3, 2, 2, 4);
+  add(2, 4, 3, 0);
+  add(2, 4, 3, 0, 1000);  // never
+  if (small_run()) return all;
+  add(1, 8, 7, 0);
+  add(1, 16, 4, 4);
+  add(7, 16, 20, 0);
+  add(30, 4, 12, 0);
+  add(30, 4, 12, 0, 1000);
+  add(64, 2, 4, 0);
+  return all;
+}
+
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;

@@ -67,11 +67,12 @@ struct attention_item_share {
 
   BI_D attention_lengths read() const { return attention_read_lengths(p, request); }
   BI_D attention_lengths of(const attention_lengths& l, std::int64_t) const { return l; }
-  BI_D void find(const attention_lengths& l, device::attention_walk& walk) const {
+  BI_D attention_list find(const attention_lengths& l, device::attention_walk& walk) const {
     const std::int64_t leaves = attention_request_item<Contract>(p, request, l).leaves;
     const device::attention_shares shares(leaves, blocks);
     walk.left = 0;
     walk.run = {request, head, shares.begin(rank), shares.begin(rank + 1) - shares.begin(rank), leaves};
+    return {};
   }
 };
 
@@ -98,6 +99,13 @@ class attention_cluster_results {
                                    partials(of) * of.rows.rows * (columns_ + 2) * static_cast<int>(sizeof(float)));
   }
 
+  // The first block folds its leaves, the others give each away.
+  BI_D bool folds(const attention_leaves_run& of) const {
+    return !attention_leaves_apart<Contract> || of.walk.run.is_first();
+  }
+  BI_D void before_leaf(const attention_leaves_run&, int) const {}
+  BI_D void after_leaf(const attention_leaves_run&, int) const {}
+  BI_D void end(const attention_leaves_run&) const {}
   template <class Value>
   BI_D void leaf(const attention_leaves_run& of, int i, int row, int column, int lane, float m, float l,
                  const Value& o) const {
@@ -250,7 +258,7 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
       if (walk.run.count == 0) return;
     }
     attention_leaves_source<Contract, T, HeadDim, attention_item_share<Contract, T>>(p.a, memory, ring, slots, walk,
-                                                                                     share)
+                                                                                     {}, share)
         .copy_all(guesses);
   }
 #else

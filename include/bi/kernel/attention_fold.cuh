@@ -33,7 +33,7 @@ BI_NAMESPACE_BEGIN
 namespace kernel {
 
 // The thread's column of a row, as its block's unit has it.
-template <class Contract, class T, int HeadDim>
+template <class Contract, class T, int HeadDim, class Threads = attention_fold_block>
 class attention_fold_row {
   static constexpr int section = attention_fold_section, group = 4;  // what is read 16 bytes at a time
   static constexpr int slices = HeadDim / attention_fold_columns;
@@ -127,7 +127,7 @@ class attention_fold_row {
     const int sections = memory_.sections[warp_] - round * team_;
     for (int turn = 0; turn < team_ && turn < sections; ++turn) {
       if (turn == turn_) take_turn();
-      if (team_ > 1) __syncthreads();
+      if (team_ > 1) Threads::meet();
     }
     return sections > team_;
   }
@@ -159,7 +159,7 @@ class attention_fold_row {
       if (lane_ >= d) to = max_nan(below, to);
     }
     if (lane_ == 31) memory_.tops[warp_] = to;
-    if (team_ > 1) __syncthreads();
+    if (team_ > 1) Threads::meet();
     __syncwarp();
     float before = m_;
 #pragma unroll
@@ -218,7 +218,7 @@ class attention_fold_row {
 
   const attention_fold_params<T>& p_;
   attention_fold_memory& memory_;
-  const int warp_ = static_cast<int>(threadIdx.x) / 32, lane_ = static_cast<int>(threadIdx.x) % 32;
+  const int warp_ = Threads::thread() / 32, lane_ = Threads::thread() % 32;
   int team_ = 1, turn_ = 0;    // warps of the team, and which of them the thread's is
   int first_ = 0, end_ = 0;    // the row's partial results
   int begin_ = 0, count_ = 0;  // of the warp's section; no more if count_ <= 0
@@ -227,28 +227,32 @@ class attention_fold_row {
   float o_[section];           // the column's of the section
 };
 
-template <class Contract, class T, int HeadDim>
-BI_KERNEL __launch_bounds__(attention_fold_threads,
-                            3) void attention_fold_kernel([[maybe_unused]] const attention_fold_params<T> p) {
-#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900  // no launcher asks others for it
-  __shared__ __align__(16) unsigned char shared[sizeof(attention_fold_memory)];
-  auto& memory = *reinterpret_cast<attention_fold_memory*>(shared);
-  device::launch_dependents();  // the next call's kernel waits for the end of this one
-  attention_fold_list<Contract, T, HeadDim> list(p, memory);
-  attention_fold_row<Contract, T, HeadDim> row(p, memory);
+// What there is of units first, after(first), and so on; first < 0: the first one is after(first), too, which is known after the wait.
+// wait() waits for those who leave partial results, and says whether there is anything to do then.
+template <class Contract, class T, int HeadDim, class Threads = attention_fold_block, class After, class Wait>
+BI_D void attention_fold_units(const attention_fold_params<T>& p, attention_fold_memory& memory, int first,
+                               const After& after, const Wait& wait) {
+  attention_fold_list<Contract, T, HeadDim, Threads> list(p, memory);
+  attention_fold_row<Contract, T, HeadDim, Threads> row(p, memory);
   enum { guess, anew, sure } records = guess;
-  int unit = static_cast<int>(blockIdx.x), round = 0;
+  int unit = first, round = 0;
   for (;;) {
     if (records != sure) list.read();
+    if (unit < 0) {
+      if (!wait()) return;
+      unit = after(unit);
+      records = Threads::any(!list.is_same()) ? anew : sure;
+      continue;
+    }
     bool has = true;
     if (round == 0) {
       has = list.find(unit);
       if (has) row.aim();
     }
     if (has) row.find_section(round);
-    if (records == guess) device::wait_for_dependencies();
+    if (records == guess && !wait()) return;
     if (has) row.start();
-    if (records == guess && __syncthreads_or(list.is_same() ? 0 : 1) != 0) {
+    if (records == guess && Threads::any(!list.is_same())) {
       records = anew;
       continue;
     }
@@ -256,9 +260,24 @@ BI_KERNEL __launch_bounds__(attention_fold_threads,
     if (!has) return;
     const bool more = row.fold(round);
     round = more ? round + 1 : 0;
-    if (!more) unit += static_cast<int>(gridDim.x);
-    __syncthreads();  // all have left what memory says of the round
+    Threads::meet();  // all have left what memory says of the round
+    if (!more) unit = after(unit);
   }
+}
+
+template <class Contract, class T, int HeadDim>
+BI_KERNEL __launch_bounds__(attention_fold_threads,
+                            3) void attention_fold_kernel([[maybe_unused]] const attention_fold_params<T> p) {
+#if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900  // no launcher asks others for it
+  __shared__ __align__(16) unsigned char shared[sizeof(attention_fold_memory)];
+  device::launch_dependents();  // the next call's kernel waits for the end of this one
+  attention_fold_units<Contract, T, HeadDim>(p, *reinterpret_cast<attention_fold_memory*>(shared),
+                                             static_cast<int>(blockIdx.x),
+                                             [](int unit) { return unit + static_cast<int>(gridDim.x); },
+                                             [] {
+                                               device::wait_for_dependencies();
+                                               return true;
+                                             });
 #endif
 }
 

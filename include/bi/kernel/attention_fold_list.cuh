@@ -51,6 +51,14 @@ struct attention_fold_memory {
   bool stays[attention_fold_warps];  // whether the item's partial results do until they are folded
   int sums[attention_fold_warps];  // units of the records of a warp's threads
   int found[2];                    // a unit's record, and which of the record's it is
+  int taken;                       // a unit, by who takes one after the other
+};
+
+// The threads that fold: a thread block. any(): whether x is true for one of them, once.
+struct attention_fold_block {
+  BI_D static int thread() { return static_cast<int>(threadIdx.x); }
+  BI_D static void meet() { __syncthreads(); }
+  BI_D static bool any(bool x) { return __syncthreads_or(x ? 1 : 0) != 0; }
 };
 
 // Partial results of a row of the item, at most.
@@ -71,7 +79,7 @@ BI_D inline int attention_fold_team(std::int64_t parts, bool one_each) {
 }
 
 // A thread has a record. Before the kernel's wait what they say is a guess.
-template <class Contract, class T, int HeadDim>
+template <class Contract, class T, int HeadDim, class Threads = attention_fold_block>
 class attention_fold_list {
  public:
   BI_D attention_fold_list(const attention_fold_params<T>& p, attention_fold_memory& memory) : p_(p), memory_(memory) {}
@@ -89,7 +97,7 @@ class attention_fold_list {
     }
     from_ = attention_inclusive_sum(units_, lane) - units_;
     if (lane == 31) memory_.sums[warp] = from_ + units_;
-    __syncthreads();
+    Threads::meet();
     total_ = 0;
 #pragma unroll
     for (int w = 0; w < attention_fold_warps; ++w) {
@@ -117,7 +125,7 @@ class attention_fold_list {
       memory_.found[0] = thread_;
       memory_.found[1] = unit - from_;
     }
-    __syncthreads();
+    Threads::meet();
     return true;
   }
 
@@ -148,7 +156,7 @@ class attention_fold_list {
 
   const attention_fold_params<T>& p_;
   attention_fold_memory& memory_;
-  const int thread_ = static_cast<int>(threadIdx.x);
+  const int thread_ = Threads::thread();
   int units_ = 0;  // of the thread's record
   int from_ = 0;   // the first of them
   int total_ = 0;  // of all records

@@ -35,6 +35,13 @@ struct attention_leaves_results {
   static constexpr int blocks = attention_leaves_shape<HeadDim>::blocks;
   const attention_split_params<T>& p;
 
+  BI_D bool folds(const attention_leaves_run& of) const {
+    return !attention_leaves_apart<Contract> || of.walk.run.is_first();
+  }
+  BI_D void begin(const attention_leaves_run&) const {}
+  BI_D void before_leaf(const attention_leaves_run&, int) const {}
+  BI_D void after_leaf(const attention_leaves_run&, int) const {}
+  BI_D void end(const attention_leaves_run&) const {}
   template <class Value>
   BI_D void leaf(const attention_leaves_run& of, int i, int row, int column, int lane, float m, float l,
                  const Value& o) const {
@@ -81,15 +88,19 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
     }
   }
   if (thread < shape::score_threads) {
-    attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots).walk(walk);
+    attention_leaves_scores<Contract, T, HeadDim>(p, memory, ring, slots)
+        .walk(walk, {}, [&](const attention_leaves_run& run) {
+          attention_tell_cut(p.partials, p.a.heads_kv, run.walk, run.rows, run.len, memory.share.end,
+                             memory.share.total);
+        });
   } else if (!copies) {
     attention_leaves_move_registers<152>();
     using results = attention_leaves_results<Contract, T, HeadDim>;
-    attention_leaves_values<Contract, T, HeadDim, results>(p, memory, ring, slots, {p}).walk(walk);
+    attention_leaves_values<Contract, T, HeadDim, results>(p, memory, ring, slots, {p}).walk(walk, {});
   } else {
     attention_leaves_move_registers<104>();
     using share = attention_listed_share<Contract, T>;
-    attention_leaves_source<Contract, T, HeadDim, share>(p.a, memory, ring, slots, walk, {p.a, thread % 32})
+    attention_leaves_source<Contract, T, HeadDim, share>(p.a, memory, ring, slots, walk, {}, {p.a, thread % 32})
         .copy_all(alone);
   }
 #else

@@ -48,6 +48,13 @@ BI_D void attention_leaves_move_registers() {
 #endif
 }
 
+// A list of leaves, as a block knows it: where its share ends, how many there are, which share it is, and how far apart a run's
+// leaves are.
+struct attention_list {
+  std::int64_t end = 0, total = 0;
+  std::int32_t number = 0, step = 1;
+};
+
 // Consecutive leaves of an item, and what they are of.
 struct attention_leaves_run {
   device::attention_walk walk;  // at this run
@@ -55,6 +62,9 @@ struct attention_leaves_run {
   device::attention_item item;
   std::int64_t len = 0;  // of the view
 
+  // Leaf i, as the view counts.
+  BI_D std::int64_t leaf(int i) const { return item.first_leaf + walk.run.begin + i; }
+  BI_D void set_list(const attention_list&) {}
   // To the item that walk is at.
   template <class Contract, class T>
   BI_D void enter(const attention_params<T>& p, const attention_lengths& l) {
@@ -62,6 +72,26 @@ struct attention_leaves_run {
     rows = device::attention_request_rows(p.batch, walk.run.request, l.first, l.end);
     item = device::make_attention_item<Contract>(rows, len, p.causal, p.window);
   }
+};
+
+// The same for a warp that copies: leaf after leaf of its run.
+class attention_consecutive_leaves {
+ public:
+  template <class Memory>
+  BI_D attention_consecutive_leaves(const Memory&, int) {}
+
+  BI_D void set_list(const attention_list&) {}
+  BI_D void enter(const device::attention_item& item, const device::attention_walk& walk) {
+    leaf_ = item.first_leaf + walk.run.begin;
+    end_ = leaf_ + walk.run.count;
+  }
+  BI_D bool next() { return ++leaf_ < end_; }
+  BI_D std::int64_t leaf() const { return leaf_; }
+  // So many after that one, if there are.
+  BI_D std::int64_t ahead(int n) const { return leaf_ + n; }
+
+ private:
+  std::int64_t leaf_ = 0, end_ = 0;
 };
 
 // What becomes of a leaf's scores.
@@ -74,15 +104,17 @@ struct attention_leaf_weights {
   float m[16];
 };
 
-template <class Contract, int HeadDim>
+template <class Contract, int HeadDim, class Run = attention_leaves_run>
 struct attention_leaves_memory {
+  using run_type = Run;
+  using order_type = attention_consecutive_leaves;
   static constexpr int tiles = Contract::leaf / Contract::tile;
   std::uint32_t q[HeadDim / 16][32][4];         // fragments of the item's rows
   attention_leaf_weights<Contract> weights[2];  // of a leaf and the next one
   // Where the head of a leaf's tokens begins, in bytes, which are even; 1: nowhere, zeros.
   std::int64_t k_offset[Contract::leaf], v_offset[Contract::leaf];
   float largest[2][tiles][2][16];  // what half a tile asks for as the exponent of a row; of a leaf and the next one
-  attention_leaves_run score_run, value_run;                                                     // in hand
+  Run score_run, value_run;                                                                      // in hand
   device::mbarrier full[2][attention_leaves_most_slots], empty[2][attention_leaves_most_slots];  // of K and V
   device::mbarrier weights_full[2], weights_empty[2];
   attention_share_memory<attention_leaves_shape<HeadDim>::threads> share;
@@ -129,13 +161,13 @@ BI_D attention_leaf_tiles make_attention_leaf_tiles(const device::attention_item
 }
 
 // A group of warps that walks the share: its run, in shared memory, and what the thread's rows see. Thread 0 is its first.
-template <class Contract, class T, int Threads, int Barrier>
+template <class Contract, class T, class Run, int Threads, int Barrier>
 class attention_leaves_walker {
  public:
-  BI_D attention_leaves_walker(const attention_params<T>& p, attention_leaves_run& run, int thread)
+  BI_D attention_leaves_walker(const attention_params<T>& p, Run& run, int thread)
       : p_(p), run_(run), warp_(thread / 32), lane_(thread % 32) {}
 
-  BI_D const attention_leaves_run& run() const { return run_; }
+  BI_D const Run& run() const { return run_; }
   BI_D int row(int h) const { return 8 * h + lane_ / 4; }
 
  protected:
@@ -144,9 +176,10 @@ class attention_leaves_walker {
 
   BI_D void meet() const { device::named_barrier(Barrier, Threads); }
 
-  BI_D void begin(const device::attention_walk& walk) {
+  BI_D void begin(const device::attention_walk& walk, const attention_list& list) {
     if (warp_ == 0 && lane_ == 0) {
       run_.walk = walk;
+      run_.set_list(list);
       find_item();
     }
     meet();
@@ -192,7 +225,7 @@ class attention_leaves_walker {
     return true;
   }
 
-  BI_D std::int64_t leaf(int i) const { return run_.item.first_leaf + run_.walk.run.begin + i; }
+  BI_D std::int64_t leaf(int i) const { return run_.leaf(i); }
   BI_D bool sees_all(std::int32_t first) const {
     const auto sees = [&](int h) { return lo_[h] <= first && see_[h] - first >= Contract::leaf; };
     return __all_sync(device::full_warp, sees(0) && sees(1)) != 0;
@@ -223,7 +256,7 @@ class attention_leaves_walker {
   }
 
   const attention_params<T>& p_;
-  attention_leaves_run& run_;
+  Run& run_;
   int warp_, lane_;
   std::int32_t lo_[2], see_[2];
 

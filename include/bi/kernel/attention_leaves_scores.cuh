@@ -31,12 +31,13 @@ struct attention_leaves_turn {
 };
 
 // Scores and weights: 16 rows, half a tile.
-template <class Contract, class T, int HeadDim>
+template <class Contract, class T, int HeadDim, class Memory = attention_leaves_memory<Contract, HeadDim>>
 class attention_leaves_scores
-    : attention_leaves_walker<Contract, T, attention_leaves_shape<HeadDim>::score_threads, 1> {
+    : attention_leaves_walker<Contract, T, typename Memory::run_type, attention_leaves_shape<HeadDim>::score_threads,
+                              1> {
   using shape = attention_leaves_shape<HeadDim>;
-  using memory_type = attention_leaves_memory<Contract, HeadDim>;
-  using base = attention_leaves_walker<Contract, T, shape::score_threads, 1>;
+  using memory_type = Memory;
+  using base = attention_leaves_walker<Contract, T, typename Memory::run_type, shape::score_threads, 1>;
   using tile_view = typename base::tile_view;
   static constexpr int tile = base::tile, tiles = memory_type::tiles;
   static_assert(shape::score_warps == 2 * tiles, "half a tile of the leaf for each warp");
@@ -46,22 +47,20 @@ class attention_leaves_scores
  public:
   BI_D attention_leaves_scores(const attention_split_params<T>& p, memory_type& memory, T* ring, int slots)
       : base(p.a, memory.score_run, static_cast<int>(threadIdx.x)),
-        partials_(p.partials),
         memory_(memory),
         ring_(ring),
         slots_(slots),
         scale_(Contract::prepare(p.a.scale, p.a.soft_cap)) {}
 
-  BI_D void walk(const device::attention_walk& walk) {
-    base::begin(walk);
+  // tell(): once, by one thread, of each run.
+  template <class Tell>
+  BI_D void walk(const device::attention_walk& walk, const attention_list& list, const Tell& tell) {
+    base::begin(walk, list);
     ask_q(aim_q(walk.run, run().rows));
     do {
       store_q();
       meet();
-      if (threadIdx.x == 0) {
-        attention_tell_cut(partials_, p_.heads_kv, run().walk, run().rows, run().len, memory_.share.end,
-                           memory_.share.total);
-      }
+      if (threadIdx.x == 0) tell(run());
       // Under load an answer of memory takes longer than this group may wait for q.
       if (run().walk.more()) {
         device::attention_walk next = run().walk;
@@ -214,7 +213,6 @@ class attention_leaves_scores
     }
   }
 
-  const attention_partials& partials_;
   memory_type& memory_;
   T* const ring_;
   const int slots_;

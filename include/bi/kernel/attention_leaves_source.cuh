@@ -96,32 +96,36 @@ struct attention_listed_share {
   int lane;
 
   BI_D attention_lane_lengths read() const { return attention_read_lane_lengths(p, lane); }
-  BI_D void find(const attention_lane_lengths& l, device::attention_walk& walk) const {
-    std::int64_t end, total;
-    attention_share_of_warp<Contract>(p, l, lane, walk, end, total);
+  BI_D attention_list find(const attention_lane_lengths& l, device::attention_walk& walk) const {
+    attention_list list;
+    attention_share_of_warp<Contract>(p, l, lane, walk, list.end, list.total);
+    return list;
   }
   BI_D attention_lengths of(const attention_lane_lengths& l, std::int64_t request) const { return l.of(request); }
 };
 
 // Copies the share's tiles into the rings. A warp has every copy_warps-th tile of a leaf, K and V. The places of its tokens
 // are looked up a leaf ahead.
-template <class Contract, class T, int HeadDim, class Share>
+template <class Contract, class T, int HeadDim, class Share, class Memory = attention_leaves_memory<Contract, HeadDim>>
 class attention_leaves_source {
   using shape = attention_leaves_shape<HeadDim>;
-  using memory_type = attention_leaves_memory<Contract, HeadDim>;
+  using memory_type = Memory;
   static constexpr int tile = Contract::tile, tiles = memory_type::tiles;
   static constexpr int own_tiles = tiles / shape::copy_warps, tokens = own_tiles * tile / 32;  // of a thread
 
  public:
   BI_D attention_leaves_source(const attention_params<T>& p, memory_type& memory, T* ring, int slots,
-                               const device::attention_walk& walk, const Share& share)
+                               const device::attention_walk& walk, const attention_list& list, const Share& share)
       : p_(p),
         memory_(memory),
         ring_(ring),
         slots_(slots),
         walk_(walk),
         share_(share),
-        cursor_(p.view, walk.run.request) {}
+        order_(memory, warp_),
+        cursor_(p.view, walk.run.request) {
+    order_.set_list(list);
+  }
 
   // `alone`: the warp has to find the share, see attention_leaves_guess, and to wait for the kernels before.
   BI_D void copy_all(bool alone) {
@@ -136,7 +140,7 @@ class attention_leaves_source {
         __syncwarp();
       }
       if (!first || copied) {
-        const attention_leaf_tiles present = make_attention_leaf_tiles<Contract>(item_, leaf_);
+        const attention_leaf_tiles present = make_attention_leaf_tiles<Contract>(item_, order_.leaf());
         copy(present, first ? own_tiles : 0);
         at_ = at_.after(present.count(), slots_);
       }
@@ -157,7 +161,7 @@ class attention_leaves_source {
   BI_D bool begin() {
     const auto guess = share_.read();
     attention_leaf_tiles present;
-    share_.find(guess, walk_);
+    order_.set_list(share_.find(guess, walk_));
     bool guessed = walk_.run.count > 0;
     if (guessed) {
       const std::int64_t request = walk_.run.request;
@@ -165,7 +169,7 @@ class attention_leaves_source {
       cursor_ = device::view_cursor(p_.view, request);
       enter_run();
       head_ = walk_.run.head;
-      present = make_attention_leaf_tiles<Contract>(item_, leaf_);
+      present = make_attention_leaf_tiles<Contract>(item_, order_.leaf());
       guessed = present.begin == 0;
 #pragma unroll
       for (int i = 0; i < tokens; ++i) places_[i] = place_now(i);
@@ -196,7 +200,7 @@ class attention_leaves_source {
     } else {
       device::cp_async_commit();
       device::cp_async_wait<0>();
-      share_.find(now, walk_);
+      order_.set_list(share_.find(now, walk_));
     }
     return same;
   }
@@ -206,7 +210,7 @@ class attention_leaves_source {
   }
   // Token i of the thread's, as the page table is now.
   BI_D device::kv_place place_now(int i) const {
-    const std::int64_t index = leaf_ * Contract::leaf + token(i);
+    const std::int64_t index = order_.leaf() * Contract::leaf + token(i);
     return index >= item_.lo && index < item_.see
                ? cursor_.look_up(index, [](const std::int32_t* entry) { return device::load_l2(entry); })
                : device::kv_place{-1, 0};
@@ -220,10 +224,9 @@ class attention_leaves_source {
     if (next != nullptr) device::prefetch_l2(next);
   }
   BI_D void enter_run() {
-    leaf_ = item_.first_leaf + walk_.run.begin;
-    end_leaf_ = leaf_ + walk_.run.count;
+    order_.enter(item_, walk_);
     cursor_.restart();
-    const std::int64_t first = leaf_ * Contract::leaf;
+    const std::int64_t first = order_.leaf() * Contract::leaf;
     if (item_.lo < item_.see) cursor_.skip_to(first > item_.lo ? first : item_.lo);
   }
 
@@ -231,7 +234,7 @@ class attention_leaves_source {
   BI_D bool next(bool first) {
     bool new_request = first;
     if (!first) {
-      if (++leaf_ < end_leaf_) return true;
+      if (order_.next()) return true;
       if (Share::one_run || !walk_.more()) return false;
       const std::int64_t request = walk_.run.request;
       attention_share_next<Contract>(p_, walk_);
@@ -249,11 +252,11 @@ class attention_leaves_source {
     head_ = walk_.run.head;
 #pragma unroll
     for (int i = 0; i < tokens; ++i) {
-      const std::int64_t index = leaf_ * Contract::leaf + token(i);
+      const std::int64_t index = order_.leaf() * Contract::leaf + token(i);
       places_[i] = index >= item_.lo && index < item_.see ? cursor_.look_up(index) : device::kv_place{-1, 0};
     }
     // The page table comes from memory too.
-    const std::int64_t ahead = (leaf_ + 8) * Contract::leaf + token(0);
+    const std::int64_t ahead = order_.ahead(8) * Contract::leaf + token(0);
     const std::int32_t* const entry = ahead < item_.see ? cursor_.entry(ahead) : nullptr;
     if (entry != nullptr) device::prefetch_l2(entry);
   }
@@ -300,7 +303,8 @@ class attention_leaves_source {
   device::attention_walk walk_;
   const Share share_;
   device::attention_item item_;
-  std::int64_t leaf_ = 0, end_leaf_ = 0, head_ = 0;
+  typename Memory::order_type order_;  // of the run's leaves
+  std::int64_t head_ = 0;
   device::ring_place at_;
   device::view_cursor cursor_;
   device::kv_place places_[tokens];

@@ -21,13 +21,16 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-// The sums of V by the weights: 16 rows and some columns. Results: where the sums of a leaf, or of leaves folded, go.
-template <class Contract, class T, int HeadDim, class Results>
+// The sums of V by the weights: 16 rows and some columns. Results: where the sums of a leaf, or of leaves folded, go, and
+// which of the two a run has.
+template <class Contract, class T, int HeadDim, class Results,
+          class Memory = attention_leaves_memory<Contract, HeadDim>>
 class attention_leaves_values
-    : attention_leaves_walker<Contract, T, attention_leaves_shape<HeadDim>::value_threads, 2> {
+    : attention_leaves_walker<Contract, T, typename Memory::run_type, attention_leaves_shape<HeadDim>::value_threads,
+                              2> {
   using shape = attention_leaves_shape<HeadDim>;
-  using memory_type = attention_leaves_memory<Contract, HeadDim>;
-  using base = attention_leaves_walker<Contract, T, shape::value_threads, 2>;
+  using memory_type = Memory;
+  using base = attention_leaves_walker<Contract, T, typename Memory::run_type, shape::value_threads, 2>;
   using tile_view = typename base::tile_view;
   static constexpr int tile = base::tile, tiles = memory_type::tiles;
   using base::lane_, base::warp_, base::p_, base::row, base::run, base::lo_, base::see_;
@@ -41,9 +44,10 @@ class attention_leaves_values
         ring_(ring),
         slots_(slots) {}
 
-  BI_D void walk(const device::attention_walk& walk) {
-    base::begin(walk);
+  BI_D void walk(const device::attention_walk& walk, const attention_list& list) {
+    base::begin(walk, list);
     do {
+      results_.begin(run());
       walk_leaves();
     } while (base::next());
   }
@@ -63,7 +67,8 @@ class attention_leaves_values
 #pragma unroll
     for (int i = 0; i < 4 * shape::blocks; ++i) o_[i] = 0.0f;
     for (int i = 0; i < run().walk.run.count; ++i) walk_leaf(i);
-    finish();
+    if (results_.folds(run())) finish();
+    results_.end(run());
   }
 
   BI_D int column() const { return warp_ * shape::columns; }
@@ -81,12 +86,14 @@ class attention_leaves_values
     }
     device::mbarrier_arrive(&memory_.weights_empty[turn_.place], 1);
     turn_.advance();
-    if (!attention_leaves_apart<Contract> || run().walk.run.is_first()) {
+    if (results_.folds(run())) {
       device::attention_close_leaf<Contract, 1>(state_, lo_, see_, o_, first, lane_);
     } else {
+      results_.before_leaf(run(), i);
       device::attention_give_leaf<Contract>(state_, lane_, [&](int h, float m, float l, const auto& o) {
         if (row(h) < run().rows.rows) results_.leaf(run(), i, row(h), column(), lane_, m, l, o);
       });
+      results_.after_leaf(run(), i);
     }
   }
 
@@ -145,7 +152,6 @@ class attention_leaves_values
   }
 
   BI_D void finish() {
-    if (attention_leaves_apart<Contract> && !run().walk.run.is_first()) return;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (row(h) < run().rows.rows) {

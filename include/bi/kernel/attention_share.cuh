@@ -134,33 +134,53 @@ BI_D attention_lane_lengths attention_read_lane_lengths(const attention_params<T
   return {attention_read_lengths(p, lane), attention_read_lengths(p, 32 + lane)};
 }
 
+// Leaves of one item of so many requests, as a warp has them.
+struct attention_lane_leaves {
+  int low, high, to_low, to_high;  // of the lane's two requests; up to them, them too
+
+  template <class Contract, class T>
+  BI_D static attention_lane_leaves find(const attention_params<T>& p, const attention_lane_lengths& l, int lane) {
+    const auto of_lane = [&](const attention_lengths& x, int request) {
+      return request < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, request, x).leaves) : 0;
+    };
+    attention_lane_leaves s;
+    s.low = of_lane(l.low, lane), s.high = of_lane(l.high, 32 + lane);
+    s.to_low = attention_inclusive_sum(s.low, lane);
+    s.to_high = attention_inclusive_sum(s.high, lane) + __shfl_sync(device::full_warp, s.to_low, 31);
+    return s;
+  }
+  BI_D int all() const { return __shfl_sync(device::full_warp, to_high, 31); }
+  BI_D int of(std::int64_t request) const { return of(low, high, request); }
+  // The one that leaf i of one item each lies in.
+  BI_D int find_request(int i) const {
+    const unsigned in_low = __ballot_sync(device::full_warp, i < to_low),
+                   in_high = __ballot_sync(device::full_warp, i < to_high);
+    return in_low != 0 ? __ffs(static_cast<int>(in_low)) - 1 : 31 + __ffs(static_cast<int>(in_high));
+  }
+  BI_D int before(std::int64_t request) const { return of(to_low - low, to_high - high, request); }
+
+ private:
+  BI_D static int of(int x, int y, std::int64_t i) {
+    const int lane = static_cast<int>(i % 32);
+    const int a = __shfl_sync(device::full_warp, x, lane), b = __shfl_sync(device::full_warp, y, lane);
+    return i < 32 ? a : b;
+  }
+};
+
 // One block's share, which ends at leaf `end` of `total`, by a warp. Leaves walk.run.count == 0 if the share is empty.
 template <class Contract, class T>
 BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lane_lengths& l, int lane,
                                   device::attention_walk& walk, std::int64_t& end, std::int64_t& total) {
-  const auto leaves_of_lane = [&](const attention_lengths& x, int request) {
-    return request < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, request, x).leaves) : 0;
-  };
-  const int low = leaves_of_lane(l.low, lane), high = leaves_of_lane(l.high, 32 + lane);
-  const int to_low = attention_inclusive_sum(low, lane);
-  const int to_high = attention_inclusive_sum(high, lane) + __shfl_sync(device::full_warp, to_low, 31);
-  total = __shfl_sync(device::full_warp, to_high, 31) * p.heads_kv;
+  const auto leaves = attention_lane_leaves::find<Contract>(p, l, lane);
+  total = leaves.all() * p.heads_kv;
   const device::attention_shares shares(total, gridDim.x);
   const std::int64_t begin = shares.begin(blockIdx.x);
   end = shares.begin(blockIdx.x + 1);
   walk.run.count = 0;
   if (begin == end) return;
-  const auto target = static_cast<int>(device::attention_divide(begin, p.heads_kv));
-  const unsigned in_low = __ballot_sync(device::full_warp, target < to_low),
-                 in_high = __ballot_sync(device::full_warp, target < to_high);
-  const int request = in_low != 0 ? __ffs(static_cast<int>(in_low)) - 1 : 31 + __ffs(static_cast<int>(in_high));
-  const auto of = [&](int x, int y, std::int64_t i) {
-    const int lane_of = static_cast<int>(i % 32);
-    const int a = __shfl_sync(device::full_warp, x, lane_of), b = __shfl_sync(device::full_warp, y, lane_of);
-    return i < 32 ? a : b;
-  };
-  walk.start(begin, end, request, of(to_low - low, to_high - high, request) * p.heads_kv, of(low, high, request),
-             p.whole_items, p.heads_kv, [&](std::int64_t i) { return of(low, high, i); });
+  const std::int64_t request = leaves.find_request(static_cast<int>(device::attention_divide(begin, p.heads_kv)));
+  walk.start(begin, end, request, leaves.before(request) * p.heads_kv, leaves.of(request), p.whole_items, p.heads_kv,
+             [&](std::int64_t i) { return leaves.of(i); });
 }
 
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.

@@ -30,10 +30,15 @@ struct attention_schedule {
   // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
   int cluster = 0;
   bool whole_items = false;  // split, without clusters: no item is cut, so shares may differ by an item
+  // split, one row warp, with clusters: so many of the blocks stand beside them, and the clusters have one long item each, as long
+  // as there are any (bi/kernel/attention_relay.cuh); 0: all blocks are in clusters. least_leaves: of a block, on average, from which
+  // they do.
+  int singles = 0, least_leaves = 0;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
-           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items;
+           a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items &&
+           a.singles == b.singles && a.least_leaves == b.least_leaves;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
@@ -42,11 +47,12 @@ inline std::string to_string(const attention_schedule& s) {
   char text[200];
   std::snprintf(
       text, sizeof text,
-      "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, blocks=%lld}",
+      "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, singles=%d, "
+      "least_leaves=%d, blocks=%lld}",
       s.kernel == attention_kernel::mma     ? "mma"
       : s.kernel == attention_kernel::split ? "split"
                                             : "prefill",
-      s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0,
+      s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0, s.singles, s.least_leaves,
       static_cast<long long>(s.blocks));
   return text;
 }
@@ -80,6 +86,33 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
     if (leaves <= cluster) break;
   }
   return most;
+}
+
+// The blocks of a cluster for each of a few long items, of which so many blocks could run at once if clusters could lie anywhere;
+// 0: none. Of shorter items, or fewer packed rows, partial results are too few for memory to feel them.
+inline constexpr int attention_relay_least_leaves = 20;
+constexpr int attention_relay_cluster(std::int64_t blocks, std::int64_t items, std::int64_t leaves, std::int64_t rows) {
+  if (items < 1 || items * leaves < attention_relay_least_leaves * blocks || items * leaves * rows < 180 * blocks) return 0;
+  for (int cluster = 2; cluster <= 8; cluster *= 2) {
+    const std::int64_t all = items * cluster;
+    if (all >= blocks - blocks / 16 && all <= blocks + blocks / 16) return cluster;
+  }
+  return 0;
+}
+// With so many clusters of that size at once: the schedule, if it is one that pays for items of equal lengths. The others, on the
+// blocks that are left over, take no longer then.
+constexpr bool make_attention_relay(attention_schedule& s, std::int64_t blocks, std::int64_t items, int cluster,
+                                    std::int64_t clusters_at_once) {
+  const std::int64_t clusters = items < clusters_at_once ? items : clusters_at_once;
+  const std::int64_t singles = blocks - clusters * cluster;
+  if (clusters < 1 || singles < 1 || singles > clusters * cluster) return false;
+  if ((items - clusters) * blocks > items * singles) return false;
+  s.cluster = cluster;
+  s.whole_items = false;
+  s.blocks = blocks;
+  s.singles = static_cast<int>(singles);
+  s.least_leaves = attention_relay_least_leaves;
+  return true;
 }
 
 // `group`: query heads of a KV head. `split_blocks`: thread blocks that run at once under the split schedule; 0: it has no
@@ -128,10 +161,11 @@ struct attention_split_space {
   std::int64_t bytes = 0;
 };
 
-// `most_leaves`: of one item; `most_total`: of a call, all heads together; `rows`: packed, of an item.
+// `most_leaves`: of one item; `most_total`: of a call, all heads together; `rows`: packed, of an item. `records`: at least one
+// of each block.
 constexpr attention_split_space attention_split_carve(std::int64_t blocks, std::int64_t most_leaves,
                                                       std::int64_t most_total, std::int64_t rows, std::int64_t head_dim,
-                                                      std::int64_t record_bytes) {
+                                                      std::int64_t record_bytes, std::int64_t records = 0) {
   const auto aligned = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
   attention_split_space s;
   // A block folds one item's first leaves, and leaves apart at most its share of an item that began before.
@@ -139,7 +173,7 @@ constexpr attention_split_space attention_split_carve(std::int64_t blocks, std::
   const std::int64_t apart = share < most_leaves - 1 ? share : most_leaves - 1;
   s.places_a_block = 1 + (apart > 1 ? apart : 1);
   const std::int64_t places = blocks * s.places_a_block;
-  s.records = aligned(blocks * record_bytes);
+  s.records = aligned((records > blocks ? records : blocks) * record_bytes);
   s.ml = aligned(places * rows * 8);
   s.bytes = s.records + s.ml + places * rows * head_dim * 4;
   return s;

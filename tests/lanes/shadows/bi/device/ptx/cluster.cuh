@@ -11,6 +11,7 @@ BI_NAMESPACE_BEGIN
 namespace device {
 
 inline void named_barrier(int id, int threads) { lanes::meet_named(id, threads); }
+inline bool named_barrier_any(int id, int threads, bool some) { return lanes::meet_named(id, threads, some); }
 inline void named_arrive(int id, int threads) { lanes::arrive_named(id, threads); }
 inline void launch_dependents() {}
 inline int cluster_rank() { return lanes::where.rank; }

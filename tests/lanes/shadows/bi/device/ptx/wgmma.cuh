@@ -3,14 +3,19 @@
 #pragma once
 
 #include "bi/config.hpp"
+#include "lanes/warps.hpp"
 
 BI_NAMESPACE_BEGIN
 namespace device {
 
 template <int Registers>
-void take_registers() {}
+void take_registers() {
+  lanes::warp::move_registers(Registers);
+}
 template <int Registers>
-void give_registers() {}
+void give_registers() {
+  lanes::warp::move_registers(Registers);
+}
 
 }  // namespace device
 BI_NAMESPACE_END

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: The bi authors
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "lanes/attention_hopper.hpp"
+// Words of lanes and of Hopper come first.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bi/kernel/attention_mma.cuh"
+// That kernel's shared memory has a size of its own.
+#undef __shared__
+#define __shared__ static
+#include "bi/kernel/attention_fold.cuh"
+#undef __shared__
+#define __shared__
+#include "bi/kernel/attention_relay.cuh"
+#include "lanes/attention_case.hpp"
+
+// Decode of a few long items on the CPU: clusters whose blocks take leaves in turns, and blocks by themselves beside them.
+
+namespace {
+
+using bi::bf16;
+using test::attention_case;
+namespace k = bi::kernel;
+
+// Says whether the clusters had an item each. Together: the blocks by themselves run side by side; else one after the other.
+template <class T, int HeadDim>
+bool by_relay(const attention_case<T, HeadDim>& c, const bi::device::attention_relay_shape& shape, int slots,
+              test::generator& g, bool together = true) {
+  using contract = typename attention_case<T, HeadDim>::contract;
+  const bi::attention_args<T>& a = c.args();
+  k::attention_relay_params<T> p = {};
+  p.split = c.split_params(slots);
+  p.shape = shape;
+  const std::int64_t rows = a.limits.max_q_len * p.split.a.batch.group, items = a.requests * a.limits.heads_kv;
+  const auto space =
+      bi::schedule::attention_split_carve(shape.blocks(), c.leaves(), c.leaves() * items, rows, HeadDim,
+                                          sizeof(bi::device::attention_cut), shape.blocks() + shape.singles + 1);
+  std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 256, 0x5a);
+  auto* const bytes =
+      reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 255) / 256 * 256);
+  p.split.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
+  p.rest_cuts = p.split.partials.cuts + shape.blocks();
+  p.through = reinterpret_cast<std::int32_t*>(p.rest_cuts + shape.singles);
+  p.split.partials.ml = reinterpret_cast<float*>(bytes + space.records);
+  p.split.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
+  p.split.partials.places.a_block = space.places_a_block;
+  p.split.partials.rows = rows;
+  REQUIRE((k::attention_relay_bytes<contract, HeadDim>(slots)) <= 227 * 1024);
+  lanes::launch_clusters(shape.clusters, shape.cluster, k::attention_leaves_threads,
+                         k::attention_relay_kernel<contract, T, HeadDim>, p, g);
+  p.is_single = true;
+  if (together) {
+    lanes::cluster side_by_side(shape.blocks());
+    lanes::where.grid.x = static_cast<unsigned>(shape.blocks());
+    side_by_side.run(
+        0, k::attention_leaves_threads, [&](int) { k::attention_relay_kernel<contract, T, HeadDim>(p); }, g);
+  } else {
+    lanes::shared_memory() = k::shared;
+    lanes::launch(shape.blocks(), k::attention_leaves_threads, k::attention_relay_kernel<contract, T, HeadDim>, p, g);
+  }
+  c.check(std::to_string(shape.clusters) + " clusters of " + std::to_string(shape.cluster) + ", " +
+          std::to_string(shape.singles));
+  return p.split.partials.cuts[0].request == 0x5a5a5a5a;  // or they have told what they cut
+}
+
+}  // namespace
+
+TEST_CASE("attention: leaves in turns in clusters have the reference's bytes on the CPU", "[lanes][attention]") {
+  test::generator g(1);
+  CHECK(by_relay(attention_case<bf16, 128>({{256 * 11 + 3}, {1}, 1, 4, 0, true}, g), {1, 4, 1}, 4, g));
+  CHECK(by_relay(attention_case<bf16, 64>({{256 * 23}, {1}, 3, 8, 0, true, true}, g), {2, 2, 2}, 4, g));
+  CHECK(by_relay(attention_case<bf16, 128>({{256 * 9 + 1, 256 * 8}, {2, 2}, 1, 8, 0, true}, g), {2, 4, 1}, 5, g));
+  CHECK(by_relay(attention_case<bf16, 128>({{600}, {1}, 2, 3, 0, true}, g), {2, 4, 1}, 4,
+                 g));  // fewer leaves than blocks
+  CHECK(by_relay(attention_case<bf16, 64>({{256 * 20, 256 * 20 + 7, 256 * 19}, {3, 2, 3}, 1, 2, 2000, true}, g),
+                 {2, 4, 4}, 4, g));
+  CHECK(by_relay(attention_case<bi::fp16, 128>({{256 * 6}, {4}, 1, 2, 0, false}, g), {1, 16, 1}, 4, g));
+  CHECK(by_relay(attention_case<bf16, 64>({{256 * 20, 256 * 20 + 7, 256 * 19}, {3, 2, 3}, 1, 2, 2000, true}, g),
+                 {2, 4, 4}, 4, g, false));
+  // Lengths that differ, or too few leaves: equal shares of all, for blocks by themselves too where there are many leaves.
+  const attention_case<bf16, 64> uneven({{256 * 50, 256, 256 * 9}, {1, 1, 2}, 1, 4, 0, true}, g);
+  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g));
+  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g, false));
+  CHECK_FALSE(
+      by_relay(attention_case<bf16, 64>({{256 * 20, 256, 700, 0}, {1, 1, 2, 1}, 1, 4, 0, true}, g), {2, 4, 3}, 4, g));
+  CHECK_FALSE(by_relay(attention_case<bf16, 64>({{300, 256 * 17, 1}, {1, 1, 2}, 2, 4, 0, true}, g), {3, 2, 2}, 4, g));
+  CHECK_FALSE(by_relay(attention_case<bf16, 128>({{256 * 11 + 3}, {1}, 1, 4, 0, true}, g), {1, 4, 1, 4}, 4, g));
+}
