@@ -231,7 +231,7 @@ TEST_CASE("attention: a few long items have a cluster each, and blocks beside th
                                          s.singles, s.least_leaves};
     CHECK((s.blocks == 132 && shape.blocks() == 132 && shape.clusters <= at_once && shape.clusters <= items));
     CHECK(shape.pays(leaves, (items - shape.clusters) * leaves, items * leaves));
-    CHECK_FALSE(shape.pays(80, (items - shape.clusters) * 20, items * 20));
+    CHECK_FALSE(shape.pays(8, (items - shape.clusters) * 8, items * 8));
     CHECK_FALSE(shape.pays(leaves, (items - shape.clusters) * leaves, leaves + (items - 1) * leaves / 2));
     return shape.clusters;
   };

@@ -227,8 +227,9 @@ class attention_fold_row {
   float o_[section];           // the column's of the section
 };
 
-// What there is of units first, after(first), and so on; first < 0: the first one is after(first), too, which is known after the wait.
-// wait() waits for those who leave partial results, and says whether there is anything to do then.
+// What there is of units first, after(first), and so on; where Threads take units one after the other, the first one is after(first),
+// too, which is known after the wait only, and first < 0. wait() waits for those who leave partial results, and says whether there is
+// anything to do then.
 template <class Contract, class T, int HeadDim, class Threads = attention_fold_block, class After, class Wait>
 BI_D void attention_fold_units(const attention_fold_params<T>& p, attention_fold_memory& memory, int first,
                                const After& after, const Wait& wait) {
@@ -238,7 +239,7 @@ BI_D void attention_fold_units(const attention_fold_params<T>& p, attention_fold
   int unit = first, round = 0;
   for (;;) {
     if (records != sure) list.read();
-    if (unit < 0) {
+    if (Threads::takes && unit < 0) {
       if (!wait()) return;
       unit = after(unit);
       records = Threads::any(!list.is_same()) ? anew : sure;

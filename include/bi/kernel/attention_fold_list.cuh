@@ -56,6 +56,7 @@ struct attention_fold_memory {
 
 // The threads that fold: a thread block. any(): whether x is true for one of them, once.
 struct attention_fold_block {
+  static constexpr bool takes = false;
   BI_D static int thread() { return static_cast<int>(threadIdx.x); }
   BI_D static void meet() { __syncthreads(); }
   BI_D static bool any(bool x) { return __syncthreads_or(x ? 1 : 0) != 0; }

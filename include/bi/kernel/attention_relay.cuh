@@ -188,6 +188,7 @@ BI_D void attention_relay_tell(const attention_relay_params<T>& p, const attenti
 
 // Half of a thread block, which folds by itself.
 struct attention_relay_half {
+  static constexpr bool takes = true;  // where some blocks may be missing
   BI_D static int number() { return static_cast<int>(threadIdx.x) / attention_fold_threads; }
   BI_D static int thread() { return static_cast<int>(threadIdx.x) % attention_fold_threads; }
   BI_D static void meet() { device::named_barrier(1 + number(), attention_fold_threads); }

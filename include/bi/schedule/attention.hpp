@@ -90,9 +90,8 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
 
 // The blocks of a cluster for each of a few long items, of which so many blocks could run at once if clusters could lie anywhere;
 // 0: none. Of shorter items, or fewer packed rows, partial results are too few for memory to feel them.
-inline constexpr int attention_relay_least_leaves = 20;
 constexpr int attention_relay_cluster(std::int64_t blocks, std::int64_t items, std::int64_t leaves, std::int64_t rows) {
-  if (items < 1 || items * leaves < attention_relay_least_leaves * blocks || items * leaves * rows < 180 * blocks) return 0;
+  if (items < 1 || items * leaves < 20 * blocks || items * leaves * rows < 180 * blocks) return 0;
   for (int cluster = 2; cluster <= 8; cluster *= 2) {
     const std::int64_t all = items * cluster;
     if (all >= blocks - blocks / 16 && all <= blocks + blocks / 16) return cluster;
@@ -111,7 +110,8 @@ constexpr bool make_attention_relay(attention_schedule& s, std::int64_t blocks, 
   s.whole_items = false;
   s.blocks = blocks;
   s.singles = static_cast<int>(singles);
-  s.least_leaves = attention_relay_least_leaves;
+  // Of fewer, equal shares take no longer; of more, but fewer than the limits say, they do, in the same two launches.
+  s.least_leaves = 7;
   return true;
 }
 
