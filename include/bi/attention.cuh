@@ -242,10 +242,10 @@ status attention_relay(const attention_args<T>& a, const schedule::attention_sch
   c.supported("schedule.row_warps", s.row_warps, s.row_warps == 1, "1 with blocks beside clusters");
   c.supported("schedule.cluster", s.cluster, s.cluster == 2 || s.cluster == 4 || s.cluster == 8 || s.cluster == 16,
               "2, 4, 8 or 16");
-  c.supported("schedule.blocks", s.blocks,
-              s.blocks + s.singles < schedule::attention_split_most_blocks && in_clusters > 0 &&
-                  in_clusters % s.cluster == 0,
-              "whole clusters and schedule.singles, below 256 with these counted twice");
+  c.supported(
+      "schedule.blocks", s.blocks,
+      s.blocks + s.singles < schedule::attention_split_most_blocks && in_clusters > 0 && in_clusters % s.cluster == 0,
+      "whole clusters and schedule.singles, below 256 with these counted twice");
   c.supported("schedule.singles", s.singles, s.singles > 0 && s.singles <= in_clusters,
               "from 1 up to the blocks in clusters");
   c.supported("requests", a.requests, a.requests <= kernel::attention_share_requests,

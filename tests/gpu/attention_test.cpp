@@ -521,9 +521,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
       const std::int64_t n = g.chance(20)   ? 0
                              : g.chance(40) ? g.between(1, 300)
                                             : g.between(1, std::min<std::int64_t>(longest, 2000));
-      c.len.push_back(static_cast<std::int32_t>(relays && i % 2 == 0   ? 2000 + r
-                                                : r == 3 && i % 3 == 0 ? longest
-                                                                       : n));
+      c.len.push_back(static_cast<std::int32_t>(relays && i % 2 == 0 ? 2000 + r : r == 3 && i % 3 == 0 ? longest : n));
     }
     const auto d = test::make_attention_data<bf16>(c, 2000 + i);
     gpu.poison(a.out, requests * heads * dim);
@@ -553,7 +551,8 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   // Clusters with a leaf a block or two, leaves dealt out, and clusters of a few long items, or not.
   const bool relays = GENERATE(false, true);
-  const std::int64_t longest = relays ? 5120 : GENERATE(1024, 2560, 5120), row_stride = longest / 16, entries = requests * row_stride;
+  const std::int64_t longest = relays ? 5120 : GENERATE(1024, 2560, 5120), row_stride = longest / 16,
+                     entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;

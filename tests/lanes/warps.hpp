@@ -66,7 +66,7 @@ inline place where;  // of the lane that runs
 struct block_barrier {
   int threads, met = 0;
   unsigned phase = 0;
-  bool any[2] = {};  // of this phase's threads, and the next one's
+  bool any[2] = {};   // of this phase's threads, and the next one's
   int registers = 0;  // of a thread of each warp, that no warp has
 
   // Whether any of them says so.

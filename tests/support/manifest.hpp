@@ -210,7 +210,6 @@ inline std::vector<bi::schedule::sample_schedule> sample_schedules() {
   for (const std::int64_t blocks : {1, 7, 132}) {
     if (small_run() && blocks != 7) continue;
     for (const int cluster : {1, 2, 3, 4, 5, 6, 7, 8, 16}) {
-      if (small_run() && cluster > 1 && cluster < 8 && cluster != 3) continue;  // whose code is the same
       for (const int slots : {0, 3, 5, 10}) {  // of 3..10: of those between, none does what these don't
         all.push_back({cluster, slots, clusters_at_once(cluster, blocks), slots == 3 || (slots == 0 && blocks == 7),
                        slots == 0 ? blocks != 7 : slots != 5});

@@ -257,8 +257,8 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
       share.find(share.read(), walk);
       if (walk.run.count == 0) return;
     }
-    attention_leaves_source<Contract, T, HeadDim, attention_item_share<Contract, T>>(p.a, memory, ring, slots, walk,
-                                                                                     {}, share)
+    attention_leaves_source<Contract, T, HeadDim, attention_item_share<Contract, T>>(p.a, memory, ring, slots, walk, {},
+                                                                                     share)
         .copy_all(guesses);
   }
 #else

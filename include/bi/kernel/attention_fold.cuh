@@ -106,9 +106,7 @@ class attention_fold_row {
     if (lane_ < count_) ml_ = device::load_l2(reinterpret_cast<const float2*>(partials.ml) + memory_.at[warp_][lane_]);
     __syncwarp();  // that load is the first whose answer is needed
     const float* const from = device::opaque(partials.o + memory_.column[warp_] + lane_);
-    const auto load = [&](std::uint32_t row) {
-      return device::load_l2_in_order(from + std::int64_t{row} * HeadDim);
-    };
+    const auto load = [&](std::uint32_t row) { return device::load_l2_in_order(from + std::int64_t{row} * HeadDim); };
 #pragma unroll
     for (int i = 0; i < section; i += group) {
       const uint4 at = *reinterpret_cast<const uint4*>(&memory_.at[warp_][i]);
@@ -272,13 +270,13 @@ BI_KERNEL __launch_bounds__(attention_fold_threads,
 #if BI_DEVICE_CODE && __CUDA_ARCH__ >= 900  // no launcher asks others for it
   __shared__ __align__(16) unsigned char shared[sizeof(attention_fold_memory)];
   device::launch_dependents();  // the next call's kernel waits for the end of this one
-  attention_fold_units<Contract, T, HeadDim>(p, *reinterpret_cast<attention_fold_memory*>(shared),
-                                             static_cast<int>(blockIdx.x),
-                                             [](int unit) { return unit + static_cast<int>(gridDim.x); },
-                                             [] {
-                                               device::wait_for_dependencies();
-                                               return true;
-                                             });
+  attention_fold_units<Contract, T, HeadDim>(
+      p, *reinterpret_cast<attention_fold_memory*>(shared), static_cast<int>(blockIdx.x),
+      [](int unit) { return unit + static_cast<int>(gridDim.x); },
+      [] {
+        device::wait_for_dependencies();
+        return true;
+      });
 #endif
 }
 

@@ -49,9 +49,9 @@ struct attention_fold_memory {
   void* out[attention_fold_warps];
   float* lse[attention_fold_warps];
   bool stays[attention_fold_warps];  // whether the item's partial results do until they are folded
-  int sums[attention_fold_warps];  // units of the records of a warp's threads
-  int found[2];                    // a unit's record, and which of the record's it is
-  int taken;                       // a unit, by who takes one after the other
+  int sums[attention_fold_warps];    // units of the records of a warp's threads
+  int found[2];                      // a unit's record, and which of the record's it is
+  int taken;                         // a unit, by who takes one after the other
 };
 
 // The threads that fold: a thread block. any(): whether x is true for one of them, once.
@@ -151,7 +151,8 @@ class attention_fold_list {
   BI_D int units() const {
     const int pairs = static_cast<int>(p_.partials.rows) * (HeadDim / attention_fold_columns);
     const int teams =
-        attention_fold_warps / attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_], p_.blocks), p_.one_each);
+        attention_fold_warps /
+        attention_fold_team(attention_fold_parts<Contract>(memory_.cuts[thread_], p_.blocks), p_.one_each);
     return (pairs + teams - 1) / teams;
   }
 

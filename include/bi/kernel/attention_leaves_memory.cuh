@@ -114,7 +114,7 @@ struct attention_leaves_memory {
   // Where the head of a leaf's tokens begins, in bytes, which are even; 1: nowhere, zeros.
   std::int64_t k_offset[Contract::leaf], v_offset[Contract::leaf];
   float largest[2][tiles][2][16];  // what half a tile asks for as the exponent of a row; of a leaf and the next one
-  Run score_run, value_run;                                                                      // in hand
+  Run score_run, value_run;        // in hand
   device::mbarrier full[2][attention_leaves_most_slots], empty[2][attention_leaves_most_slots];  // of K and V
   device::mbarrier weights_full[2], weights_empty[2];
   attention_share_memory<attention_leaves_shape<HeadDim>::threads> share;

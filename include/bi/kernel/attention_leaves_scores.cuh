@@ -32,9 +32,8 @@ struct attention_leaves_turn {
 
 // Scores and weights: 16 rows, half a tile.
 template <class Contract, class T, int HeadDim, class Memory = attention_leaves_memory<Contract, HeadDim>>
-class attention_leaves_scores
-    : attention_leaves_walker<Contract, T, typename Memory::run_type, attention_leaves_shape<HeadDim>::score_threads,
-                              1> {
+class attention_leaves_scores : attention_leaves_walker<Contract, T, typename Memory::run_type,
+                                                        attention_leaves_shape<HeadDim>::score_threads, 1> {
   using shape = attention_leaves_shape<HeadDim>;
   using memory_type = Memory;
   using base = attention_leaves_walker<Contract, T, typename Memory::run_type, shape::score_threads, 1>;

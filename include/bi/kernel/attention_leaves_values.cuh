@@ -25,9 +25,8 @@ namespace kernel {
 // which of the two a run has.
 template <class Contract, class T, int HeadDim, class Results,
           class Memory = attention_leaves_memory<Contract, HeadDim>>
-class attention_leaves_values
-    : attention_leaves_walker<Contract, T, typename Memory::run_type, attention_leaves_shape<HeadDim>::value_threads,
-                              2> {
+class attention_leaves_values : attention_leaves_walker<Contract, T, typename Memory::run_type,
+                                                        attention_leaves_shape<HeadDim>::value_threads, 2> {
   using shape = attention_leaves_shape<HeadDim>;
   using memory_type = Memory;
   using base = attention_leaves_walker<Contract, T, typename Memory::run_type, shape::value_threads, 2>;

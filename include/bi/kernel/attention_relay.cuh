@@ -90,7 +90,6 @@ constexpr int attention_relay_bytes(int slots) {
   return attention_relay_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
 }
 
-
 // How a warp by itself finds what the block has.
 template <class Contract, class T, int HeadDim>
 struct attention_relay_share {

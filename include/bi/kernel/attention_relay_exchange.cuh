@@ -28,9 +28,10 @@ template <class T>
 struct attention_relay_params {
   attention_split_params<T> split;
   device::attention_relay_shape shape;
-  device::attention_cut* rest_cuts;  // of each block by itself, of the items that have no cluster; others have split.partials'
-  std::int32_t* through;             // [0] blocks by themselves that have left what they have, [1] units that someone folds
-  bool is_single;                    // blocks by themselves
+  device::attention_cut*
+      rest_cuts;          // of each block by itself, of the items that have no cluster; others have split.partials'
+  std::int32_t* through;  // [0] blocks by themselves that have left what they have, [1] units that someone folds
+  bool is_single;         // blocks by themselves
 };
 
 inline constexpr int attention_relay_most_cluster = 16, attention_relay_most_times = 4;
@@ -87,8 +88,8 @@ class attention_relay_results {
       send(slot(i) * cluster() + rank(), row, column, lane, m, l, o);
       return;
     }
-    attention_give<HeadDim, shape::blocks>(p_.split.partials, p_.split.partials.places.leaf(of.list.number, i), row, column,
-                                           lane, m, l, o);
+    attention_give<HeadDim, shape::blocks>(p_.split.partials, p_.split.partials.places.leaf(of.list.number, i), row,
+                                           column, lane, m, l, o);
   }
   BI_D void after_leaf(const Run& of, int i) const {
     if (of.is_relayed() && i > 0) fold(of, i - 1);
