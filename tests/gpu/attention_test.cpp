@@ -475,29 +475,19 @@ TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][att
   gpu.clear();
 }
 
-// As decode of one token is launched; with clusters for a few long items, if lengths are about equal and they have a leaf a block; with
-// shares of pairs.
-enum class decode_form { picked, relays, turns };
-bi::status launch_decode(const bi::attention_args<bf16>& a, bi::workspace ws, decode_form form, cudaStream_t stream) {
-  if (form == decode_form::picked) return bi::attention<bf16, 128>::launch(a, ws, stream);
+// As decode of one token is launched, or with clusters for a few long items, if lengths are about equal and they have a leaf a block.
+bi::status launch_decode(const bi::attention_args<bf16>& a, bi::workspace ws, bool relays, cudaStream_t stream) {
+  if (!relays) return bi::attention<bf16, 128>::launch(a, ws, stream);
   bi::schedule::attention_schedule s = {1, true, 132, bi::schedule::attention_kernel::split, 0, 8};
-  if (form == decode_form::relays) {
-    s.singles = 12, s.least_leaves = 1;
-  } else {
-    s.cluster = 2, s.turns = true;
-  }
+  s.singles = 12, s.least_leaves = 1;
   return bi::launch_detail::launch_attention<bi::contract::attention_v1<bf16>, 128>(a, s, ws, stream);
 }
 
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
   constexpr std::int64_t heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
   // Clusters, leaves dealt out, and clusters of a few long items, or not, as the lengths are.
-  const decode_form form = GENERATE(decode_form::picked, decode_form::relays, decode_form::turns);
-  const bool relays = form == decode_form::relays;
-  const std::int64_t longest = relays                       ? 12288
-                               : form == decode_form::turns ? 5120
-                                                            : GENERATE(1024, 5120),
-                     row_stride = longest / 16, requests = 9;
+  const bool relays = GENERATE(false, true);
+  const std::int64_t longest = relays ? 12288 : GENERATE(1024, 5120), row_stride = longest / 16, requests = 9;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   test::gpu_backend gpu;
   attention_case c;
@@ -519,7 +509,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
   BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
-  const bi::status st = launch_decode(a, ws, form, gpu.stream());
+  const bi::status st = launch_decode(a, ws, relays, gpu.stream());
   BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
   INFO(bi::describe(st));
   REQUIRE(st);
@@ -560,10 +550,9 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
   constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   // Clusters with a leaf a block or two, leaves dealt out, and clusters of a few long items, or not.
-  const decode_form form = GENERATE(decode_form::picked, decode_form::relays, decode_form::turns);
-  const bool relays = form == decode_form::relays;
-  const std::int64_t longest = form != decode_form::picked ? 5120 : GENERATE(1024, 2560, 5120),
-                     row_stride = longest / 16, entries = requests * row_stride;
+  const bool relays = GENERATE(false, true);
+  const std::int64_t longest = relays ? 5120 : GENERATE(1024, 2560, 5120), row_stride = longest / 16,
+                     entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;
@@ -636,7 +625,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
     gpu.write(later, now);
     gpu.write(live, first);
     REQUIRE(test::copy_late({live, later, requests + entries, 40}, gpu.stream()));
-    REQUIRE(launch_decode(a, ws, form, gpu.stream()));
+    REQUIRE(launch_decode(a, ws, relays, gpu.stream()));
     test::host_backend host;
     const auto expected = test::run_attention<bf16, dim>(host, c, 3000 + i);
     INFO("call " << i << ": " << test::to_string(c));

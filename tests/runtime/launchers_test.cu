@@ -398,20 +398,3 @@ TEST_CASE("launchers: a few long views have clusters as far as the device runs t
   REQUIRE(attention::launch(one, room(attention::workspace_bytes(one.limits)), stream));
   CHECK((fake.launches.size() == 2 && fake.launches[0].cluster <= 1));
 }
-
-TEST_CASE("launchers: shares of long views go to pairs of thread blocks where the device runs so many clusters",
-          "[runtime]") {
-  auto a = long_attention();
-  a.requests = a.rows = 16;
-  a.limits.max_requests = a.limits.max_rows = 16, a.limits.max_view = 16384;
-  const auto launch = [&](int clusters_at_once) {
-    fake = hopper();
-    fake.clusters_at_once = clusters_at_once;
-    REQUIRE(attention::launch(a, room(attention::workspace_bytes(a.limits)), stream));
-    return fake.launches;
-  };
-  const auto pairs = launch(66), apart = launch(60);
-  REQUIRE((pairs.size() == 2 && apart.size() == 2));
-  CHECK((pairs[0].grid.x == 128 && pairs[0].cluster == 2 && pairs[0].kernel != apart[0].kernel));
-  CHECK((apart[0].grid.x == 128 && apart[0].cluster <= 1 && pairs[1].kernel == apart[1].kernel));
-}

@@ -312,17 +312,17 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
   CHECK(
       bi::schedule::to_string(decode) ==
-      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, turns=0, blocks=2048}");
+      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
   CHECK(
       bi::schedule::to_string(prefill) ==
-      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, turns=0, blocks=4112}");
+      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(
       bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, turns=0, blocks=256}");
+      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 256);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);

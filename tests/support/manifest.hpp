@@ -286,8 +286,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_cluster_schedules
   return all;
 }
 
-// Those with clusters for the first items, and blocks beside them for the others, or equal shares of all, as the lengths are; and
-// those with shares of clusters.
+// Those with clusters for the first items, and blocks beside them for the others, or equal shares of all, as the lengths are.
 inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(std::int64_t head_dim,
                                                                                std::int64_t packed,
                                                                                std::int64_t requests) {
@@ -299,15 +298,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(s
     s.singles = singles, s.least_leaves = least_leaves;
     all.push_back(s);
   };
-  const auto add_turns = [&](std::int64_t clusters, int cluster, int stages) {
-    bi::schedule::attention_schedule s = {1,      true,   clusters * cluster, bi::schedule::attention_kernel::split,
-                                          stages, cluster};
-    s.turns = true;
-    all.push_back(s);
-  };
   add(3, 2, 2, 4);
-  add_turns(3, 2, 4);
-  add_turns(66, 2, 0);
   add(2, 4, 3, 0);
   add(2, 4, 3, 0, 1000);  // never
   if (small_run()) return all;
@@ -317,9 +308,6 @@ inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(s
   add(30, 4, 12, 0);
   add(30, 4, 12, 0, 1000);
   add(64, 2, 4, 0);
-  add_turns(1, 2, 0);
-  add_turns(7, 8, 4);
-  add_turns(30, 4, 0);
   return all;
 }
 

@@ -48,11 +48,11 @@ BI_D void attention_leaves_move_registers() {
 #endif
 }
 
-// A list of leaves, as a block knows it: where its share ends, how many there are, which share it is, how far apart a run's leaves
-// are, and which of so many blocks that take them in turns the block is.
+// A list of leaves, as a block knows it: where its share ends, how many there are, which share it is, and how far apart a run's
+// leaves are.
 struct attention_list {
   std::int64_t end = 0, total = 0;
-  std::int32_t number = 0, step = 1, rank = 0;
+  std::int32_t number = 0, step = 1;
 };
 
 // Consecutive leaves of an item, and what they are of.
@@ -64,7 +64,6 @@ struct attention_leaves_run {
 
   // Leaf i, as the view counts.
   BI_D std::int64_t leaf(int i) const { return item.first_leaf + walk.run.begin + i; }
-  BI_D std::int64_t count() const { return walk.run.count; }
   BI_D void set_list(const attention_list&) {}
   // To the item that walk is at.
   template <class Contract, class T>
@@ -82,7 +81,6 @@ class attention_consecutive_leaves {
   BI_D attention_consecutive_leaves(const Memory&, int) {}
 
   BI_D void set_list(const attention_list&) {}
-  BI_D bool has(const device::attention_walk&) const { return true; }
   BI_D void enter(const device::attention_item& item, const device::attention_walk& walk) {
     leaf_ = item.first_leaf + walk.run.begin;
     end_ = leaf_ + walk.run.count;

@@ -89,7 +89,7 @@ class attention_leaves_scores : attention_leaves_walker<Contract, T, typename Me
   BI_D int own_half() const { return warp_ % 2; }
 
   BI_D void walk_leaves() {
-    for (int i = 0; i < run().count(); ++i) {
+    for (int i = 0; i < run().walk.run.count; ++i) {
       lane_ = device::opaque(lane_);  // see attention_leaves_values
       const std::int64_t leaf = base::leaf(i);
       const auto first = static_cast<std::int32_t>(leaf) * Contract::leaf;

@@ -129,8 +129,11 @@ class attention_leaves_source {
 
   // `alone`: the warp has to find the share, see attention_leaves_guess, and to wait for the kernels before.
   BI_D void copy_all(bool alone) {
-    const bool copied = alone && begin();
-    if (walk_.run.count == 0 || !find_own()) return;
+    bool copied = false;
+    if (alone) {
+      copied = begin();
+      if (walk_.run.count == 0) return;
+    }
     for (bool first = true;; first = false) {
       if (!first) {
         write_offsets();
@@ -159,7 +162,7 @@ class attention_leaves_source {
     const auto guess = share_.read();
     attention_leaf_tiles present;
     order_.set_list(share_.find(guess, walk_));
-    bool guessed = walk_.run.count > 0 && find_own();
+    bool guessed = walk_.run.count > 0;
     if (guessed) {
       const std::int64_t request = walk_.run.request;
       item_ = attention_request_item<Contract>(p_, request, share_.of(guess, request));
@@ -227,14 +230,6 @@ class attention_leaves_source {
     if (item_.lo < item_.see) cursor_.skip_to(first > item_.lo ? first : item_.lo);
   }
 
-  // To the next run of which the block has a leaf, if walk_ is at none. False if there is none.
-  BI_D bool find_own() {
-    while (!order_.has(walk_)) {
-      if (Share::one_run || !walk_.more()) return false;
-      attention_share_next<Contract>(p_, walk_);
-    }
-    return true;
-  }
   // To the next leaf, if there is one, or to the first.
   BI_D bool next(bool first) {
     bool new_request = first;
@@ -243,7 +238,6 @@ class attention_leaves_source {
       if (Share::one_run || !walk_.more()) return false;
       const std::int64_t request = walk_.run.request;
       attention_share_next<Contract>(p_, walk_);
-      if (!find_own()) return false;
       new_request = walk_.run.request != request;
     }
     if (new_request) enter_request();

@@ -65,7 +65,7 @@ class attention_leaves_values : attention_leaves_walker<Contract, T, typename Me
     device::attention_reset(state_);
 #pragma unroll
     for (int i = 0; i < 4 * shape::blocks; ++i) o_[i] = 0.0f;
-    for (int i = 0; i < run().count(); ++i) walk_leaf(i);
+    for (int i = 0; i < run().walk.run.count; ++i) walk_leaf(i);
     if (results_.folds(run())) finish();
     results_.end(run());
   }

@@ -34,15 +34,10 @@ namespace kernel {
 
 // Leaves of an item that the block takes in turns with the cluster's others, or consecutive ones.
 struct attention_relay_run : attention_leaves_run {
-  static constexpr bool many = false;
   attention_list list;
 
   BI_D void set_list(const attention_list& x) { list = x; }
   BI_D bool is_relayed() const { return list.step > 1; }
-  // Of the item: leaves that the cluster folds, and which block has the first.
-  BI_D int relayed() const { return static_cast<int>(walk.run.leaves); }
-  BI_D static int phase() { return 0; }
-  BI_D static int place(int i) { return i; }
   BI_D std::int64_t leaf(int i) const { return item.first_leaf + walk.run.begin + std::int64_t{i} * list.step; }
 };
 
@@ -57,7 +52,6 @@ class attention_leaves_in_steps {
     if (threadIdx.x % 32 == 0) step_ = list.step;
     __syncwarp();
   }
-  BI_D bool has(const device::attention_walk&) const { return true; }
   BI_D void enter(const device::attention_item& item, const device::attention_walk& walk) {
     leaf_ = static_cast<std::int32_t>(item.first_leaf + walk.run.begin);
     left_ = static_cast<std::int32_t>(walk.run.count);

@@ -15,10 +15,11 @@
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_share.cuh"
 
-// What becomes of leaves that a cluster's blocks take in turns. Each block folds some of the columns of the cluster's item. A leaf's
-// partial result goes straight to the shared memory of those who fold it, which has places for the leaves of a few times; in a time each
-// block has one. A block folds the leaves of a time when it has sent its own of the next one, and says so to those who need the places
-// again. Nobody waits for what a block has not begun: of two blocks the one that is behind never waits for the other.
+// What becomes of the leaves of attention_relay.cuh. Each block of a cluster folds some of the columns of the cluster's item. A
+// leaf's partial result goes straight to the shared memory of those who fold it, which has places for the leaves of a few times;
+// time counts the leaves of each block. A block folds the leaves of a time when it has sent its own of the next one, and says so to
+// those who need the places again. Nobody waits for what a block has not begun: of two blocks the one that is behind never waits
+// for the other.
 
 BI_NAMESPACE_BEGIN
 namespace kernel {
@@ -44,11 +45,9 @@ struct attention_relay_exchange {
   alignas(16) float folded[rows * HeadDim / 2];  // of the leaves so far, [row][own column]
   float2 folded_ml[rows * HeadDim / 2 / 4];      // of each thread's columns
   device::mbarrier landed[attention_relay_most_times], free[attention_relay_most_times];  // of a time's places
-  std::int32_t before;                                                                    // times of the items so far
 
   // By one thread.
   BI_D void init(int cluster) {
-    before = 0;
     for (int i = 0; i < attention_relay_most_times; ++i) {
       device::mbarrier_init(&landed[i], 1);
       device::mbarrier_init(&free[i], cluster);
@@ -81,21 +80,19 @@ class attention_relay_results {
     for (int t = 0; t < times() && t < all_times(of); ++t) expect(of, t);
   }
   BI_D void before_leaf(const Run& of, int i) const {
-    if (!of.is_relayed()) return;
-    const int t = x_.before + time(of, i);
-    if (t >= times()) device::mbarrier_wait_cluster(&x_.free[slot(t)], parity(t - times()));
+    if (of.is_relayed() && i >= times()) device::mbarrier_wait_cluster(&x_.free[slot(i)], parity(i - times()));
   }
   template <class Value>
   BI_D void leaf(const Run& of, int i, int row, int column, int lane, float m, float l, const Value& o) const {
     if (of.is_relayed()) {
-      send(slot(x_.before + time(of, i)) * cluster() + rank(), row, column, lane, m, l, o);
+      send(slot(i) * cluster() + rank(), row, column, lane, m, l, o);
       return;
     }
-    attention_give<HeadDim, shape::blocks>(
-        p_.split.partials, p_.split.partials.places.leaf(of.list.number, of.place(i)), row, column, lane, m, l, o);
+    attention_give<HeadDim, shape::blocks>(p_.split.partials, p_.split.partials.places.leaf(of.list.number, i), row,
+                                           column, lane, m, l, o);
   }
   BI_D void after_leaf(const Run& of, int i) const {
-    if (of.is_relayed() && time(of, i) > 0) fold(of, time(of, i) - 1);
+    if (of.is_relayed() && i > 0) fold(of, i - 1);
   }
   template <class Value>
   BI_D void folded(const Run& of, int row, int column, int lane, float m, float l, const Value& o) const {
@@ -110,20 +107,9 @@ class attention_relay_results {
   }
   BI_D void end(const Run& of) const {
     if (!of.is_relayed()) return;
-    const int own = static_cast<int>(of.count()), all = all_times(of);
-    for (int t = own > 0 && time(of, own - 1) > 0 ? time(of, own - 1) : 0; t < all; ++t) fold(of, t);
-    for (int at = thread(); at < of.rows.rows << shift() >> 2; at += threads) {
-      if (Run::many && !of.walk.run.is_whole()) {
-        give(of, at * vector);
-      } else {
-        write(of, at * vector);
-      }
-    }
-    if constexpr (Run::many) {
-      device::named_barrier(2, threads);  // all have read it
-      if (thread() == 0) x_.before += all;
-      device::named_barrier(2, threads);
-    }
+    const int own = static_cast<int>(of.walk.run.count);
+    for (int t = own > 1 ? own - 1 : 0; t < all_times(of); ++t) fold(of, t);
+    for (int at = thread(); at < of.rows.rows << shift() >> 2; at += threads) write(of, at * vector);
   }
 
  private:
@@ -140,18 +126,16 @@ class attention_relay_results {
   BI_D int times() const { return rows() <= 8 ? attention_relay_most_times : 2; }
   BI_D int slot(int t) const { return t & (times() - 1); }
   BI_D int parity(int t) const { return t / times() & 1; }
-  // Of the block's leaf i, as the item counts times.
-  BI_D int time(const Run& of, int i) const { return i + (rank() < of.phase() ? 1 : 0); }
-  BI_D int all_times(const Run& of) const { return (of.phase() + of.relayed() + cluster() - 1) / cluster(); }
+  BI_D int all_times(const Run& of) const { return static_cast<int>(of.walk.run.leaves + cluster() - 1) / cluster(); }
   // Leaves of time t.
   BI_D int count(const Run& of, int t) const {
-    const int end = of.phase() + of.relayed() - t * cluster(), begin = t == 0 ? of.phase() : 0;
-    return (end < cluster() ? end : cluster()) - begin;
+    const int left = static_cast<int>(of.walk.run.leaves) - t * cluster();
+    return left < cluster() ? left : cluster();
   }
 
   BI_D void expect(const Run& of, int t) const {
     const int values = count(of, t) * of.rows.rows * ((1 << shift()) + 2);
-    device::mbarrier_arrive_expect(device::shared_address(&x_.landed[slot(x_.before + t)]),
+    device::mbarrier_arrive_expect(device::shared_address(&x_.landed[slot(t)]),
                                    values * static_cast<int>(sizeof(float)));
   }
 
@@ -174,32 +158,29 @@ class attention_relay_results {
 
   // The leaves of time t, all of them here. By all threads.
   BI_D void fold(const Run& of, int t) const {
-    const int at_time = x_.before + t, place = slot(at_time);
-    device::mbarrier_wait_cluster(&x_.landed[place], parity(at_time));
-    for (int at = thread(); at < of.rows.rows << shift() >> 2; at += threads) fold_columns(of, t, place, at * vector);
+    device::mbarrier_wait_cluster(&x_.landed[slot(t)], parity(t));
+    for (int at = thread(); at < of.rows.rows << shift() >> 2; at += threads) fold_columns(of, t, at * vector);
     device::named_barrier(2, threads);  // all have read them
     const int next = t + times();
     if (thread() == 0 && next < all_times(of)) expect(of, next);
-    // Where there are other items, blocks go when all are through.
-    if (thread() < cluster() && (Run::many || next * cluster() + thread() < of.relayed())) {
-      device::mbarrier_arrive_remote(device::cluster_address(&x_.free[place], thread()));
+    if (thread() < cluster() && std::int64_t{next} * cluster() + thread() < of.walk.run.leaves) {
+      device::mbarrier_arrive_remote(device::cluster_address(&x_.free[slot(t)], thread()));
     }
   }
-  BI_D void fold_columns(const Run& of, int t, int place, int at) const {
+  BI_D void fold_columns(const Run& of, int t, int at) const {
     const int row = at >> shift(), column = at & ((1 << shift()) - 1);
     const contract::attention_range seen = attention_row_range<Contract>(p_.split.a, of.rows, of.len, row);
     if (seen.lo >= seen.see) return;
-    // Of the item's leaves, as it counts, those that the cluster has.
+    // Of the item's leaves, as it counts.
     const int first = static_cast<int>(Contract::first_leaf(seen.lo) - of.item.first_leaf),
-              last = static_cast<int>(Contract::end_leaf(seen.see) - of.item.first_leaf),
-              end = last < of.relayed() ? last : of.relayed();
+              end = static_cast<int>(Contract::end_leaf(seen.see) - of.item.first_leaf);
     float4& sum = *reinterpret_cast<float4*>(&x_.folded[at]);
     float2& sum_ml = x_.folded_ml[at / vector];
     float o[vector] = {sum.x, sum.y, sum.z, sum.w}, m = sum_ml.x, l = sum_ml.y;
-    for (int q = 0; q < cluster(); ++q) {
-      const int leaf = t * cluster() + q - of.phase();
+    for (int q = 0; q < count(of, t); ++q) {
+      const int leaf = t * cluster() + q;
       if (leaf < first || leaf >= end) continue;
-      const int from = (place * cluster() + q) * rows() + row;
+      const int from = (slot(t) * cluster() + q) * rows() + row;
       const float2 ml = x_.ml[from];
       const float4 x = *reinterpret_cast<const float4*>(&x_.o[(from << shift()) + column]);
       const contract::attention_fold f = Contract::fold(m, ml.x);
@@ -213,14 +194,6 @@ class attention_relay_results {
     sum_ml = make_float2(m, l);
   }
 
-  // What others go on with.
-  BI_D void give(const Run& of, int at) const {
-    const int row = at >> shift(), column = (at & ((1 << shift()) - 1)) + (rank() << shift());
-    const attention_partials& partials = p_.split.partials;
-    const std::int64_t i = partials.places.folded(of.list.number) * partials.rows + row;
-    if (column == 0) *reinterpret_cast<float2*>(partials.ml + 2 * i) = x_.folded_ml[at / vector];
-    *reinterpret_cast<float4*>(partials.o + i * HeadDim + column) = *reinterpret_cast<const float4*>(&x_.folded[at]);
-  }
   BI_D void write(const Run& of, int at) const {
     const attention_params<T>& a = p_.split.a;
     const int row = at >> shift(), column = (at & ((1 << shift()) - 1)) + (rank() << shift());

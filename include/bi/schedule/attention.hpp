@@ -34,14 +34,11 @@ struct attention_schedule {
   // as there are any (bi/kernel/attention_relay.cuh); 0: all blocks are in clusters. least_leaves: of a block, on average, from which
   // they do.
   int singles = 0, least_leaves = 0;
-  // split, one row warp, with clusters: each has a share of all leaves, which its blocks take in turns
-  // (bi/kernel/attention_pairs.cuh).
-  bool turns = false;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
            a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items &&
-           a.singles == b.singles && a.least_leaves == b.least_leaves && a.turns == b.turns;
+           a.singles == b.singles && a.least_leaves == b.least_leaves;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
@@ -51,12 +48,12 @@ inline std::string to_string(const attention_schedule& s) {
   std::snprintf(
       text, sizeof text,
       "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, singles=%d, "
-      "least_leaves=%d, turns=%d, blocks=%lld}",
+      "least_leaves=%d, blocks=%lld}",
       s.kernel == attention_kernel::mma     ? "mma"
       : s.kernel == attention_kernel::split ? "split"
                                             : "prefill",
       s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0, s.singles, s.least_leaves,
-      s.turns ? 1 : 0, static_cast<long long>(s.blocks));
+      static_cast<long long>(s.blocks));
   return text;
 }
 
@@ -90,9 +87,6 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
   }
   return most;
 }
-
-// Leaves of a block, on average, from which on shares are dealt out to pairs of blocks.
-inline constexpr int attention_pairs_least_leaves = 8;
 
 // The blocks of a cluster for each of a few long items, of which so many blocks could run at once if clusters could lie anywhere;
 // 0: none. Of shorter items, or fewer packed rows, partial results are too few for memory to feel them.
