@@ -77,14 +77,26 @@ TEST_CASE("attention: leaves in turns in clusters have the reference's bytes on 
   CHECK(by_relay(attention_case<bf16, 64>({{256 * 20, 256 * 20 + 7, 256 * 19}, {3, 2, 3}, 1, 2, 2000, true}, g),
                  {2, 4, 4}, 4, g));
   CHECK(by_relay(attention_case<bi::fp16, 128>({{256 * 6}, {4}, 1, 2, 0, false}, g), {1, 16, 1}, 4, g));
-  CHECK(by_relay(attention_case<bf16, 64>({{256 * 20, 256 * 20 + 7, 256 * 19}, {3, 2, 3}, 1, 2, 2000, true}, g),
-                 {2, 4, 4}, 4, g, false));
-  // Lengths that differ, or too few leaves: equal shares of all, for blocks by themselves too where there are many leaves.
-  const attention_case<bf16, 64> uneven({{256 * 50, 256, 256 * 9}, {1, 1, 2}, 1, 4, 0, true}, g);
-  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g));
-  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g, false));
+}
+
+// More units of the rest than the last block has halves.
+TEST_CASE("attention: whoever of the blocks beside clusters comes last folds for those that went",
+          "[lanes][attention]") {
+  test::generator g(2);
+  const attention_case<bf16, 128> many({{256 * 6, 256 * 6, 256 * 6}, {1, 1, 1}, 2, 8, 0, true}, g);
+  CHECK(by_relay(many, {4, 2, 4}, 4, g, false));
+  CHECK(by_relay(many, {4, 2, 4}, 4, g));
+}
+
+// For blocks by themselves too, where there are many leaves: those have parts of one item here.
+TEST_CASE("attention: lengths that differ, or few leaves, are equal shares in clusters and beside them",
+          "[lanes][attention]") {
+  test::generator g(3);
   CHECK_FALSE(
       by_relay(attention_case<bf16, 64>({{256 * 20, 256, 700, 0}, {1, 1, 2, 1}, 1, 4, 0, true}, g), {2, 4, 3}, 4, g));
   CHECK_FALSE(by_relay(attention_case<bf16, 64>({{300, 256 * 17, 1}, {1, 1, 2}, 2, 4, 0, true}, g), {3, 2, 2}, 4, g));
   CHECK_FALSE(by_relay(attention_case<bf16, 128>({{256 * 11 + 3}, {1}, 1, 4, 0, true}, g), {1, 4, 1, 4}, 4, g));
+  const attention_case<bf16, 64> uneven({{256 * 60, 256}, {1, 1}, 1, 4, 0, true}, g);
+  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g));
+  CHECK_FALSE(by_relay(uneven, {1, 4, 2}, 4, g, false));
 }

@@ -149,7 +149,7 @@ class warp {
     if (lane_ == 0) {
       warp& w = *now_;
       for (int turns = 0; w.barrier_->registers < count - w.registers_; ++turns) {
-        if (turns == 1 << 20) {
+        if (turns == 1 << 14) {
           std::fprintf(stderr, "a warp waits for registers that nobody gives back\n");
           std::abort();
         }
