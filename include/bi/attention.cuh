@@ -119,6 +119,23 @@ attention_split_limits split_limits(const attention_limits& l) {
   return s;
 }
 
+// What the split schedule's kernels take whose partial results lie in a workspace.
+template <class T>
+kernel::attention_split_params<T> make_split_params(const attention_args<T>& a, const attention_split_limits& l,
+                                                    const schedule::attention_split_space& space, void* data) {
+  kernel::attention_split_params<T> p = {};
+  p.a = make_attention_params(a);
+  p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
+  p.a.batch.one_tile_each = true;
+  auto* const bytes = static_cast<unsigned char*>(data);
+  p.partials.cuts = reinterpret_cast<device::attention_cut*>(bytes);
+  p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
+  p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
+  p.partials.places.a_block = space.places_a_block;
+  p.partials.rows = l.rows;
+  return p;
+}
+
 // Whether attention_leaves.cuh has a kernel for requests of at most 16 packed rows.
 template <int HeadDim>
 inline constexpr bool has_leaves_kernel = HeadDim <= 128;
@@ -143,10 +160,10 @@ status take_stages(kernel::attention_split_params<T>& p, int asked, int least, i
   return c.result();
 }
 
-// Whether the code of attention_leaves.cuh, or of attention_clusters.cuh, that this device runs was built for sm_90a.
-// Otherwise it is a trap, which takes few registers; the kernels have all that 512 threads can have.
-template <class T>
-status find_leaves_code(void (*kernel)(kernel::attention_split_params<T>), bool& found) {
+// Whether the code of attention_leaves.cuh, or of a kernel like it, that this device runs was built for sm_90a. Otherwise it is
+// a trap, which takes few registers; the kernels have all that 512 threads can have.
+template <class Params>
+status find_leaves_code(void (*kernel)(Params), bool& found) {
   cudaFuncAttributes attributes = {};
   const status st = find_kernel_attributes("attention", kernel, attributes);
   found = st && attributes.numRegs > 64;
@@ -256,17 +273,9 @@ status attention_relay(const attention_args<T>& a, const schedule::attention_sch
   const schedule::attention_split_space space = schedule::attention_split_carve(
       s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut), s.blocks + s.singles + 1);
   kernel::attention_relay_params<T> p = {};
-  p.split.a = make_attention_params(a);
-  p.split.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
-  p.split.a.batch.one_tile_each = true;
-  auto* const bytes = static_cast<unsigned char*>(data);
-  p.split.partials.cuts = reinterpret_cast<device::attention_cut*>(bytes);
+  p.split = make_split_params(a, l, space, data);
   p.rest_cuts = p.split.partials.cuts + s.blocks;
   p.through = reinterpret_cast<std::int32_t*>(p.rest_cuts + s.singles);
-  p.split.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.split.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.split.partials.places.a_block = space.places_a_block;
-  p.split.partials.rows = l.rows;
   p.shape.cluster = s.cluster;
   p.shape.clusters = static_cast<std::int32_t>(in_clusters / s.cluster);
   p.shape.singles = s.singles;
@@ -292,10 +301,7 @@ status pick_relay(const attention_args<T>& a, schedule::attention_schedule& s, s
   if (cluster == 0 || a.requests > kernel::attention_share_requests) return {};
   bool found = false;
   const auto relay = kernel::attention_relay_kernel<Contract, T, HeadDim>;
-  cudaFuncAttributes attributes = {};
-  if (const status st = find_kernel_attributes("attention", relay, attributes); !st) return st;
-  found = attributes.numRegs > 64;  // see find_leaves_code
-  if (!found) return {};
+  if (const status st = find_leaves_code(relay, found); !st || !found) return st;
   int clusters = 0;
   const launch_shape shape = relay_shape<Contract, HeadDim, T>(1, cluster, most_relay_stages<Contract, HeadDim>);
   if (const status st = find_clusters_at_once("attention", relay, shape, clusters); !st) return st;
@@ -313,16 +319,7 @@ status attention_split(const attention_args<T>& a, const schedule::attention_sch
   const attention_split_limits l = split_limits<Contract, HeadDim>(a.limits);
   const schedule::attention_split_space space =
       schedule::attention_split_carve(s.blocks, l.leaves, l.total, l.rows, HeadDim, sizeof(device::attention_cut));
-  kernel::attention_split_params<T> p = {};
-  p.a = make_attention_params(a);
-  p.a.batch.tile_rows = static_cast<std::int32_t>(l.rows);
-  p.a.batch.one_tile_each = true;
-  auto* const bytes = static_cast<unsigned char*>(data);
-  p.partials.cuts = reinterpret_cast<device::attention_cut*>(bytes);
-  p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.partials.places.a_block = space.places_a_block;
-  p.partials.rows = l.rows;
+  kernel::attention_split_params<T> p = make_split_params(a, l, space, data);
   p.a.whole_items = s.whole_items;
   const std::int64_t items = a.requests * a.limits.heads_kv;
   p.partials.by_item = items <= s.blocks;

@@ -42,12 +42,11 @@ struct attention_cluster_memory {
 };
 
 template <class Contract, int HeadDim>
-inline constexpr int attention_cluster_ring_at = (attention_leaves_ring_at<Contract, HeadDim> +
-                                                  static_cast<int>(sizeof(attention_cluster_memory<HeadDim>)) + 127) /
-                                                 128 * 128;
+inline constexpr int attention_cluster_ring_at = attention_rings_begin(attention_leaves_ring_at<Contract, HeadDim> +
+                                                                       sizeof(attention_cluster_memory<HeadDim>));
 template <class Contract, int HeadDim>
 constexpr int attention_cluster_bytes(int slots) {
-  return attention_cluster_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
+  return attention_rings_end<HeadDim>(attention_cluster_ring_at<Contract, HeadDim>, slots);
 }
 
 // The part of its cluster's item that a block has.
@@ -192,25 +191,7 @@ class attention_cluster_results {
       l = first ? ml.y : Contract::fold_value(f, l, ml.y);
       m = first ? ml.x : f.m;
     }
-    write(of, row, column, m, l, o);
-  }
-
-  BI_D void write(const attention_leaves_run& of, int row, int column, float m, float l, const float (&o)[4]) const {
-    const std::int64_t token = of.rows.first_row + of.rows.token(row),
-                       head = of.walk.run.head * of.rows.group + of.rows.head(row);
-    column += rank_ * columns_;
-    if (p_.lse != nullptr && column == 0) p_.lse[token * p_.lse_token_stride + head] = Contract::lse(m, l);
-    const float inverse = Contract::inverse(l);
-    T* const target = p_.out + token * p_.out_token_stride + head * p_.out_head_stride + column;
-    std::uint32_t x[4];
-#pragma unroll
-    for (int c = 0; c < 4; ++c) x[c] = Contract::template finish<T>(o[c], l, inverse).bits;
-    if (p_.out_aligned) {
-      *reinterpret_cast<uint2*>(target) = make_uint2(x[0] | x[1] << 16, x[2] | x[3] << 16);
-    } else {
-#pragma unroll
-      for (int c = 0; c < 4; ++c) target[c].bits = static_cast<std::uint16_t>(x[c]);
-    }
+    attention_write_four<Contract>(p_, of.rows, of.walk.run.head, row, column + rank_ * columns_, m, l, o);
   }
 
   const attention_params<T>& p_;

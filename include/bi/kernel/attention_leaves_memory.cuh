@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "bi/config.hpp"
@@ -134,13 +135,18 @@ struct attention_leaves_memory {
     }
   }
 };
+// Where rings begin in shared memory behind so many bytes, and where they end.
+constexpr int attention_rings_begin(std::size_t bytes) { return (static_cast<int>(bytes) + 127) / 128 * 128; }
+template <int HeadDim>
+constexpr int attention_rings_end(int begin, int slots) {
+  return begin + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
+}
 template <class Contract, int HeadDim>
-inline constexpr int attention_leaves_ring_at = (static_cast<int>(sizeof(attention_leaves_memory<Contract, HeadDim>)) +
-                                                 127) /
-                                                128 * 128;
+inline constexpr int attention_leaves_ring_at =
+    attention_rings_begin(sizeof(attention_leaves_memory<Contract, HeadDim>));
 template <class Contract, int HeadDim>
 constexpr int attention_leaves_bytes(int slots) {
-  return attention_leaves_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
+  return attention_rings_end<HeadDim>(attention_leaves_ring_at<Contract, HeadDim>, slots);
 }
 
 // The tiles of a leaf that any row of the item sees, [begin, end) of its own.

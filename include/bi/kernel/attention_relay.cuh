@@ -82,12 +82,10 @@ struct attention_relay_memory : attention_leaves_memory<Contract, HeadDim, atten
   attention_relay_list list;  // of blocks by themselves
 };
 template <class Contract, int HeadDim>
-inline constexpr int attention_relay_ring_at = (static_cast<int>(sizeof(attention_relay_memory<Contract, HeadDim>)) +
-                                                127) /
-                                               128 * 128;
+inline constexpr int attention_relay_ring_at = attention_rings_begin(sizeof(attention_relay_memory<Contract, HeadDim>));
 template <class Contract, int HeadDim>
 constexpr int attention_relay_bytes(int slots) {
-  return attention_relay_ring_at<Contract, HeadDim> + 2 * slots * attention_leaves_shape<HeadDim>::slot_values * 2;
+  return attention_rings_end<HeadDim>(attention_relay_ring_at<Contract, HeadDim>, slots);
 }
 
 // How a warp by itself finds what the block has.

@@ -195,23 +195,10 @@ class attention_relay_results {
   }
 
   BI_D void write(const Run& of, int at) const {
-    const attention_params<T>& a = p_.split.a;
     const int row = at >> shift(), column = (at & ((1 << shift()) - 1)) + (rank() << shift());
-    const std::int64_t token = of.rows.first_row + of.rows.token(row),
-                       head = of.walk.run.head * of.rows.group + of.rows.head(row);
     const float2 ml = x_.folded_ml[at / vector];
-    if (a.lse != nullptr && column == 0) a.lse[token * a.lse_token_stride + head] = Contract::lse(ml.x, ml.y);
-    const float inverse = Contract::inverse(ml.y);
-    T* const target = a.out + token * a.out_token_stride + head * a.out_head_stride + column;
-    std::uint32_t x[vector];
-#pragma unroll
-    for (int c = 0; c < vector; ++c) x[c] = Contract::template finish<T>(x_.folded[at + c], ml.y, inverse).bits;
-    if (a.out_aligned) {
-      *reinterpret_cast<uint2*>(target) = make_uint2(x[0] | x[1] << 16, x[2] | x[3] << 16);
-    } else {
-#pragma unroll
-      for (int c = 0; c < vector; ++c) target[c].bits = static_cast<std::uint16_t>(x[c]);
-    }
+    const auto& o = reinterpret_cast<const float(&)[vector]>(x_.folded[at]);
+    attention_write_four<Contract>(p_.split.a, of.rows, of.walk.run.head, row, column, ml.x, ml.y, o);
   }
 
   const attention_relay_params<T>& p_;

@@ -288,5 +288,24 @@ BI_D void attention_write(const attention_params<T>& a, const device::attention_
   }
 }
 
+// Four consecutive columns, the first a multiple of 4.
+template <class Contract, class T>
+BI_D void attention_write_four(const attention_params<T>& a, const device::attention_row_tile& rows,
+                               std::int64_t head_kv, int row, int column, float m, float l, const float (&o)[4]) {
+  const std::int64_t token = rows.first_row + rows.token(row), head = head_kv * rows.group + rows.head(row);
+  if (a.lse != nullptr && column == 0) a.lse[token * a.lse_token_stride + head] = Contract::lse(m, l);
+  const float inverse = Contract::inverse(l);
+  T* const target = a.out + token * a.out_token_stride + head * a.out_head_stride + column;
+  std::uint32_t x[4];
+#pragma unroll
+  for (int c = 0; c < 4; ++c) x[c] = Contract::template finish<T>(o[c], l, inverse).bits;
+  if (a.out_aligned) {
+    *reinterpret_cast<uint2*>(target) = make_uint2(x[0] | x[1] << 16, x[2] | x[3] << 16);
+  } else {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) target[c].bits = static_cast<std::uint16_t>(x[c]);
+  }
+}
+
 }  // namespace kernel
 BI_NAMESPACE_END
