@@ -71,7 +71,7 @@ void each_way(gpu_backend& gpu, const bi::attention_args<T>& a, Check check) {
   for (const auto& s : test::attention_cluster_schedules(HeadDim, packed, a.requests * a.limits.heads_kv, leaves)) {
     schedules.push_back(s);
   }
-  for (const auto& s : test::attention_relay_schedules(HeadDim, packed, a.requests)) schedules.push_back(s);
+  for (const auto& s : test::attention_long_schedules(HeadDim, packed, a.requests)) schedules.push_back(s);
   for (const auto& s : schedules) {
     run(to_string(s), [&] { return bi::launch_detail::launch_attention<Contract, HeadDim>(a, s, ws, gpu.stream()); });
   }

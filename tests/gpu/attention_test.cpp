@@ -184,9 +184,9 @@ std::vector<bi::schedule::attention_schedule> cluster_schedules(const attention_
                                            (longest + leaf - 1) / leaf);
 }
 
-std::vector<bi::schedule::attention_schedule> relay_schedules(const attention_case& c) {
+std::vector<bi::schedule::attention_schedule> long_schedules(const attention_case& c) {
   const std::int64_t packed = *std::max_element(c.q_len.begin(), c.q_len.end()) * (c.heads_q / c.heads_kv);
-  return test::attention_relay_schedules(c.head_dim, packed, static_cast<std::int64_t>(c.len.size()));
+  return test::attention_long_schedules(c.head_dim, packed, static_cast<std::int64_t>(c.len.size()));
 }
 
 // Under every schedule: decode, requests of one tile each, prefill. False for an operation that is not this one.
@@ -215,7 +215,7 @@ bool force(const test::manifest_operation& o) {
     const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 92); };
     auto schedules = test::attention_schedules(HeadDim, packed);
     for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
-    for (const auto& s : relay_schedules(c)) schedules.push_back(s);
+    for (const auto& s : long_schedules(c)) schedules.push_back(s);
     test::host_backend host;
     test::check_forced(o, schedules, test::to_string(c), run(host), run);
   }
@@ -245,7 +245,7 @@ void force_split(std::int32_t q_len, std::int64_t group, std::int64_t window, bi
   }
   const auto clusters = cluster_schedules(c);
   if (lengths[3] < 4096) schedules = clusters;
-  for (const auto& s : relay_schedules(c)) schedules.push_back(s);
+  for (const auto& s : long_schedules(c)) schedules.push_back(s);
   const bool fits_cluster = *std::max_element(c.len.begin(), c.len.end()) <= 32 * bi::contract::attention_order::leaf;
   REQUIRE((HeadDim > 128 || q_len * group > 16 || !fits_cluster || !clusters.empty()));
   const auto run = [&](auto& b) { return test::run_attention<T, HeadDim, Contract>(b, c, 93); };
@@ -381,7 +381,7 @@ TEST_CASE("attention: Inf and NaN of a key that one of a thread's rows does not 
       INFO("bits " << bad.bits);
       auto schedules = test::attention_schedules(c.head_dim, 16);
       for (const auto& s : cluster_schedules(c)) schedules.push_back(s);
-      for (const auto& s : relay_schedules(c)) schedules.push_back(s);
+      for (const auto& s : long_schedules(c)) schedules.push_back(s);
       test::check_forced(o, schedules, test::to_string(c), expected, with(d));
     }
   }
@@ -403,8 +403,7 @@ TEST_CASE("attention: a few long items in clusters with blocks beside them", "[g
     test::host_backend host;
     const test::manifest_operation o = {"attention " + std::to_string(head_dim), bi::contract::attention_v1<T>::name};
     const auto expected = run(host);
-    for (int round = 0; round < 3; ++round)
-      test::check_forced(o, relay_schedules(c), test::to_string(c), expected, run);
+    for (int round = 0; round < 3; ++round) test::check_forced(o, long_schedules(c), test::to_string(c), expected, run);
   };
   using wide = std::integral_constant<int, 128>;
   using narrow = std::integral_constant<int, 64>;
@@ -475,19 +474,29 @@ TEST_CASE("attention: rings that a schedule can't have are an error", "[gpu][att
   gpu.clear();
 }
 
-// As decode of one token is launched, or with clusters for a few long items, if lengths are about equal and they have a leaf a block.
-bi::status launch_decode(const bi::attention_args<bf16>& a, bi::workspace ws, bool relays, cudaStream_t stream) {
-  if (!relays) return bi::attention<bf16, 128>::launch(a, ws, stream);
-  bi::schedule::attention_schedule s = {1, true, 132, bi::schedule::attention_kernel::split, 0, 8};
-  s.singles = 12, s.least_leaves = 1;
+// As decode of one token is launched, or with clusters for a few long items, if lengths are about equal and they have a leaf a block, or
+// with a queue.
+enum class decode_form { picked, relay, queue };
+bi::status launch_decode(const bi::attention_args<bf16>& a, bi::workspace ws, decode_form form, cudaStream_t stream) {
+  if (form == decode_form::picked) return bi::attention<bf16, 128>::launch(a, ws, stream);
+  bi::schedule::attention_schedule s = {1, true, 3, bi::schedule::attention_kernel::split};
+  if (form == decode_form::relay) {
+    s.blocks = 132, s.cluster = 8, s.singles = 12, s.least_leaves = 1;
+  } else {
+    s.queued = true;
+  }
   return bi::launch_detail::launch_attention<bi::contract::attention_v1<bf16>, 128>(a, s, ws, stream);
 }
 
 TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gpu][attention][split]") {
   constexpr std::int64_t heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
-  // Clusters, leaves dealt out, and clusters of a few long items, or not, as the lengths are.
-  const bool relays = GENERATE(false, true);
-  const std::int64_t longest = relays ? 12288 : GENERATE(1024, 5120), row_stride = longest / 16, requests = 9;
+  // Clusters, leaves dealt out, and clusters of a few long items or a queue, or not, as the lengths are.
+  const decode_form form = GENERATE(decode_form::picked, decode_form::relay, decode_form::queue);
+  const bool relays = form == decode_form::relay;
+  const std::int64_t longest = relays                       ? 12288
+                               : form == decode_form::queue ? 5120
+                                                            : GENERATE(1024, 5120),
+                     row_stride = longest / 16, requests = 9;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
   test::gpu_backend gpu;
   attention_case c;
@@ -509,7 +518,7 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
   BI_REQUIRE_CUDA(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal));
-  const bi::status st = launch_decode(a, ws, relays, gpu.stream());
+  const bi::status st = launch_decode(a, ws, form, gpu.stream());
   BI_REQUIRE_CUDA(cudaStreamEndCapture(gpu.stream(), &graph));
   INFO(bi::describe(st));
   REQUIRE(st);
@@ -549,10 +558,11 @@ TEST_CASE("attention: 30 replays of decode with changed lengths and pages", "[gp
 TEST_CASE("attention: lengths and pages that change after the kernels have begun", "[gpu][attention][split]") {
   constexpr std::int64_t requests = 5, heads = 8, heads_kv = 2, dim = 128, num_pages = 1600;
   constexpr std::int64_t cache = num_pages * 16 * heads_kv * dim;
-  // Clusters with a leaf a block or two, leaves dealt out, and clusters of a few long items, or not.
-  const bool relays = GENERATE(false, true);
-  const std::int64_t longest = relays ? 5120 : GENERATE(1024, 2560, 5120), row_stride = longest / 16,
-                     entries = requests * row_stride;
+  // Clusters with a leaf a block or two, leaves dealt out, and clusters of a few long items or a queue, or not.
+  const decode_form form = GENERATE(decode_form::picked, decode_form::relay, decode_form::queue);
+  const bool relays = form == decode_form::relay;
+  const std::int64_t longest = form != decode_form::picked ? 5120 : GENERATE(1024, 2560, 5120),
+                     row_stride = longest / 16, entries = requests * row_stride;
   constexpr std::int32_t last = 0x7fffffff;
   test::gpu_backend gpu;
   attention_case c;
@@ -625,7 +635,7 @@ TEST_CASE("attention: lengths and pages that change after the kernels have begun
     gpu.write(later, now);
     gpu.write(live, first);
     REQUIRE(test::copy_late({live, later, requests + entries, 40}, gpu.stream()));
-    REQUIRE(launch_decode(a, ws, relays, gpu.stream()));
+    REQUIRE(launch_decode(a, ws, form, gpu.stream()));
     test::host_backend host;
     const auto expected = test::run_attention<bf16, dim>(host, c, 3000 + i);
     INFO("call " << i << ": " << test::to_string(c));

@@ -95,8 +95,8 @@ std::vector<bi::schedule::attention_schedule> schedules_of(const attention_shape
   auto all = attention_schedules(dim, packed);
   const auto clusters = attention_cluster_schedules(dim, packed, requests * heads_kv, leaves_of(pages));
   all.insert(all.end(), clusters.begin(), clusters.end());
-  const auto relays = attention_relay_schedules(dim, packed, requests);
-  all.insert(all.end(), relays.begin(), relays.end());
+  const auto of_long = attention_long_schedules(dim, packed, requests);
+  all.insert(all.end(), of_long.begin(), of_long.end());
   return all;
 }
 

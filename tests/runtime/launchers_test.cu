@@ -173,6 +173,9 @@ std::vector<call> calls() {
   }
   add("gemm_finish", [] { return bi::gemm_finish(test::good_gemm_finish<bf16, e::bias>(), stream); });
   add("gemm_f32", [] { return bi::gemm_f32(test::good_gemm_f32(), stream); });
+  auto many = long_attention();
+  many.limits.max_requests = many.limits.max_rows = many.requests = many.rows = 64;
+  add("attention", [=] { return attention::launch(many, room(attention::workspace_bytes(many.limits)), stream); });
   const auto few = long_attention();
   add("attention", [=] { return attention::launch(few, room(attention::workspace_bytes(few.limits)), stream); });
   for (const std::int64_t q_len : {1, 4, 16, 17, 400}) {
@@ -370,6 +373,26 @@ TEST_CASE("launchers: workspaces that are null, short by a byte or misaligned", 
   const auto c = test::good_reduce_columns<bf16>();
   check(bi::reduce_columns_workspace_bytes(c.outer, c.cols, c.inner),
         [&](bi::workspace ws) { return bi::reduce_columns(c, bi::reduction::sum, ws, stream); });
+}
+
+TEST_CASE("launchers: many long views have a queue, which a kernel makes before, and a fold after", "[runtime]") {
+  auto a = long_attention();
+  a.limits.max_requests = a.limits.max_rows = a.requests = a.rows = 256, a.limits.max_view = 16384;
+  const auto launch = [&] {
+    fake = hopper();
+    REQUIRE(attention::launch(a, room(attention::workspace_bytes(a.limits)), stream));
+    return fake.launches;
+  };
+  const auto queued = launch();
+  REQUIRE(queued.size() == 3);
+  CHECK((queued[0].grid.x == 1 && queued[1].grid.x == 132 && queued[1].cluster <= 1));
+  CHECK((queued[0].programmatic && queued[1].programmatic && queued[2].programmatic));
+  a.requests = a.rows = 32;  // not two items a block
+  CHECK(launch().size() == 2);
+  a.limits.max_requests = a.limits.max_rows = a.requests = a.rows = 257;
+  CHECK(launch().size() == 2);
+  a.limits.max_requests = a.limits.max_rows = a.requests = a.rows = 64, a.limits.max_view = 1024;
+  for (const auto& l : launch()) CHECK(l.grid.x > 1);
 }
 
 TEST_CASE("launchers: a few long views have clusters as far as the device runs them at once, and blocks beside them",

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "bi/contract/attention.hpp"
+#include "bi/device/attention_queue.cuh"
 #include "bi/device/attention_relay.cuh"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
@@ -218,6 +220,72 @@ TEST_CASE("attention: every leaf is dealt to one block, and found again", "[sche
   }
 }
 
+// Of some requests in the order of their lengths, how many are dealt out.
+struct sorted_requests {
+  std::vector<std::int64_t> leaves, before = {0};
+
+  explicit sorted_requests(std::vector<std::int64_t> of) : leaves(std::move(of)) {
+    std::sort(leaves.begin(), leaves.end(), [](std::int64_t a, std::int64_t b) { return a > b; });
+    for (const std::int64_t n : leaves) before.push_back(before.back() + n);
+  }
+  std::int64_t cost(std::int64_t dealt, std::int64_t heads, std::int64_t blocks) const {
+    return attention_queue_cost(dealt, static_cast<std::int64_t>(leaves.size()), heads, blocks, leaves.data(),
+                                before.data());
+  }
+  std::int64_t dealt(std::int64_t heads, std::int64_t blocks) const {
+    std::int64_t best = 0;
+    for (std::int64_t n = 1; n <= static_cast<std::int64_t>(leaves.size()); ++n) {
+      if (cost(n, heads, blocks) < cost(best, heads, blocks)) best = n;
+    }
+    return best;
+  }
+  // Leaves of the block that has most, if whoever is through first takes the next item.
+  double longest_block(std::int64_t dealt, std::int64_t heads, std::int64_t blocks) const {
+    std::vector<std::int64_t> ends(static_cast<std::size_t>(blocks));
+    for (std::size_t r = static_cast<std::size_t>(dealt); r < leaves.size(); ++r) {
+      for (std::int64_t h = 0; h < heads; ++h) *std::min_element(ends.begin(), ends.end()) += leaves[r];
+    }
+    return static_cast<double>(before[static_cast<std::size_t>(dealt)] * heads) / static_cast<double>(blocks) +
+           static_cast<double>(*std::max_element(ends.begin(), ends.end()));
+  }
+};
+
+TEST_CASE("attention: as many requests are dealt out as make the others come out about even", "[schedule][attention]") {
+  test::generator g(6);
+  for (int i = 0; i < 200; ++i) {
+    const std::int64_t blocks = g.between(1, 140), heads = g.between(1, 8), longest = g.between(1, 64);
+    const bool equal = g.chance(30);
+    std::vector<std::int64_t> leaves;
+    for (std::int64_t r = g.between(1, 100); r > 0; --r) leaves.push_back(equal ? longest : g.between(1, longest));
+    if (!equal && g.chance(30)) leaves[0] = 500;
+    const sorted_requests all(leaves);
+    const auto requests = static_cast<std::int64_t>(leaves.size());
+    for (std::int64_t n = 0; n <= requests; ++n) REQUIRE(all.cost(n, heads, blocks) >= (n > 0 ? 2 * blocks : 0));
+    const std::int64_t best = all.dealt(heads, blocks);
+    INFO("case " << i << ": " << requests << " of " << all.leaves[0] << ", " << heads << " heads, " << blocks
+                 << " blocks, dealt " << best);
+    // What is above the mean counts a quarter, and may cost as much as a fold.
+    const double mean = static_cast<double>(all.before.back() * heads) / static_cast<double>(blocks);
+    REQUIRE(all.longest_block(best, heads, blocks) <= 1.25 * mean + 10);
+    if (equal && heads * requests % blocks == 0) REQUIRE((best == 0 && all.cost(0, heads, blocks) == 0));
+  }
+  std::vector<std::int64_t> skewed(64, 4);
+  skewed[0] = 256;
+  CHECK(sorted_requests(skewed).dealt(8, 132) == 1);
+  CHECK(sorted_requests(std::vector<std::int64_t>(50, 64)).dealt(8, 132) == 1);  // three rounds of what is left
+  CHECK(sorted_requests(std::vector<std::int64_t>(64, 16)).dealt(8, 132) == 0);
+  CHECK(sorted_requests({256}).dealt(8, 132) == 1);
+  // Three rounds, about even, and a few items more.
+  std::vector<std::int64_t> uneven;
+  for (std::int64_t r = 0; r < 50; ++r) uneven.push_back(128 - r);
+  CHECK(sorted_requests(uneven).dealt(8, 132) > 0);
+
+  using bi::schedule::attention_may_queue;
+  CHECK((attention_may_queue(132, 512, 16) && attention_may_queue(132, 264, 16)));
+  CHECK_FALSE(attention_may_queue(132, 263, 1000));  // too few for all to have two
+  CHECK_FALSE(attention_may_queue(132, 512, 8));     // too short
+}
+
 TEST_CASE("attention: a few long items have a cluster each, and blocks beside them the rest", "[schedule][attention]") {
   using bi::schedule::attention_relay_cluster;
   using bi::schedule::make_attention_relay;
@@ -312,17 +380,17 @@ TEST_CASE("attention: the schedule", "[schedule][attention]") {
   const auto decode = pick_attention_schedule(256, 256, 1, 4, 8, 4);
   CHECK(
       bi::schedule::to_string(decode) ==
-      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=2048}");
+      "attention_schedule{mma, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, queued=0, blocks=2048}");
   const auto prefill = pick_attention_schedule(2, 8192, 4096, 4, 8, 4);
   CHECK(
       bi::schedule::to_string(prefill) ==
-      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=4112}");
+      "attention_schedule{mma, row_warps=4, one_tile_each=0, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, queued=0, blocks=4112}");
   CHECK(decode != prefill);
   const std::int64_t large = (std::int64_t{1} << 31) - 1;
   CHECK(pick_attention_schedule(large, large, large, large, 1, 4).blocks == std::int64_t{1} << 30);
   CHECK(
       bi::schedule::to_string(pick_attention_schedule(256, 256, 1, 4, 8, 4, 264, 16)) ==
-      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, blocks=256}");
+      "attention_schedule{split, row_warps=1, one_tile_each=1, stages=0, cluster=0, whole_items=0, singles=0, least_leaves=0, queued=0, blocks=256}");
   CHECK(pick_attention_schedule(1, 1, 1, 4, 8, 4, 264, 4).blocks == 32);
   CHECK(pick_attention_schedule(large, large, 1, 4, 8, 4, 264, large).blocks == 256);
   CHECK(pick_attention_schedule(2, 2, 1, 4, 8, 4, 1000, 10000).blocks == 256);

@@ -311,6 +311,27 @@ inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(s
   return all;
 }
 
+// Those, and those of whole items from a queue, or shares, as the lengths are.
+inline std::vector<bi::schedule::attention_schedule> attention_long_schedules(std::int64_t head_dim,
+                                                                              std::int64_t packed,
+                                                                              std::int64_t requests) {
+  auto all = attention_relay_schedules(head_dim, packed, requests);
+  if (head_dim > 128 || packed > 16 || requests > 256) return all;
+  const auto add = [&](std::int64_t blocks, int stages) {
+    bi::schedule::attention_schedule s = {1, true, blocks, bi::schedule::attention_kernel::split, stages};
+    s.queued = true;
+    all.push_back(s);
+  };
+  add(3, 4);
+  add(132, 0);
+  if (small_run()) return all;
+  add(1, 0);
+  add(2, 0);
+  add(30, 4);
+  add(230, 0);
+  return all;
+}
+
 // Of requests that share leading tokens.
 inline std::vector<bi::schedule::attention_shared_schedule> attention_shared_schedules() {
   std::vector<bi::schedule::attention_shared_schedule> all;

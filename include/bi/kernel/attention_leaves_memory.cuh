@@ -58,7 +58,8 @@ struct attention_list {
 
 // Consecutive leaves of an item, and what they are of.
 struct attention_leaves_run {
-  device::attention_walk walk;  // at this run
+  static constexpr bool has_queue = false;  // see attention_queue.cuh
+  device::attention_walk walk;              // at this run
   device::attention_row_tile rows;
   device::attention_item item;
   std::int64_t len = 0;  // of the view
@@ -66,6 +67,7 @@ struct attention_leaves_run {
   // Leaf i, as the view counts.
   BI_D std::int64_t leaf(int i) const { return item.first_leaf + walk.run.begin + i; }
   BI_D void set_list(const attention_list&) {}
+  BI_D device::attention_all_requests requests() const { return {}; }
   // To the item that walk is at.
   template <class Contract, class T>
   BI_D void enter(const attention_params<T>& p, const attention_lengths& l) {
@@ -82,6 +84,7 @@ class attention_consecutive_leaves {
   BI_D attention_consecutive_leaves(const Memory&, int) {}
 
   BI_D void set_list(const attention_list&) {}
+  BI_D device::attention_all_requests requests() const { return {}; }
   BI_D void enter(const device::attention_item& item, const device::attention_walk& walk) {
     leaf_ = item.first_leaf + walk.run.begin;
     end_ = leaf_ + walk.run.count;
@@ -182,7 +185,8 @@ class attention_leaves_walker {
 
   BI_D void meet() const { device::named_barrier(Barrier, Threads); }
 
-  BI_D void begin(const device::attention_walk& walk, const attention_list& list) {
+  template <class List = attention_list>
+  BI_D void begin(const device::attention_walk& walk, const List& list) {
     if (warp_ == 0 && lane_ == 0) {
       run_.walk = walk;
       run_.set_list(list);
@@ -219,6 +223,7 @@ class attention_leaves_walker {
   }
   // To the next run, if there is one. Only another request costs reads of lengths.
   BI_D bool next() {
+    if constexpr (Run::has_queue) return next_of_queue();
     if (!run_.walk.more()) return false;
     const std::int64_t request = run_.walk.run.request;
     meet();  // all have read it
@@ -267,6 +272,14 @@ class attention_leaves_walker {
   std::int32_t lo_[2], see_[2];
 
  private:
+  BI_D bool next_of_queue() {
+    meet();  // all have read the run
+    if (warp_ == 0 && lane_ == 0) run_.template advance<Contract>(p_);
+    meet();
+    if (run_.walk.run.count == 0) return false;
+    find_rows();
+    return true;
+  }
   BI_D void find_item() {
     const std::int64_t request = run_.walk.run.request;
     run_.template enter<Contract>(p_, attention_lengths_of(p_, request));

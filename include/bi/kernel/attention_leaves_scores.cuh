@@ -52,8 +52,8 @@ class attention_leaves_scores : attention_leaves_walker<Contract, T, typename Me
         scale_(Contract::prepare(p.a.scale, p.a.soft_cap)) {}
 
   // tell(): once, by one thread, of each run.
-  template <class Tell>
-  BI_D void walk(const device::attention_walk& walk, const attention_list& list, const Tell& tell) {
+  template <class List = attention_list, class Tell>
+  BI_D void walk(const device::attention_walk& walk, const List& list, const Tell& tell) {
     base::begin(walk, list);
     ask_q(aim_q(walk.run, run().rows));
     do {
@@ -63,13 +63,13 @@ class attention_leaves_scores : attention_leaves_walker<Contract, T, typename Me
       // Under load an answer of memory takes longer than this group may wait for q.
       if (run().walk.more()) {
         device::attention_walk next = run().walk;
-        attention_share_next<Contract>(p_, next);
+        attention_share_next<Contract>(p_, next, run().requests());
         ask_q(aim_q(next.run, next.run.request == run().walk.run.request
                                   ? run().rows
                                   : device::attention_request_rows(p_.batch, next.run.request)));
       }
       walk_leaves();
-    } while (base::next());
+    } while (next());
   }
 
   // The part of a cluster's item that the block has.
@@ -85,6 +85,12 @@ class attention_leaves_scores : attention_leaves_walker<Contract, T, typename Me
   }
 
  private:
+  BI_D bool next() {
+    const bool asked = !Memory::run_type::has_queue || run().walk.more();
+    if (!base::next()) return false;
+    if (!asked) ask_q(aim_q(run().walk.run, run().rows));
+    return true;
+  }
   BI_D int own_tile() const { return warp_ / 2; }
   BI_D int own_half() const { return warp_ % 2; }
 

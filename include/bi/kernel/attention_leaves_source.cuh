@@ -114,8 +114,9 @@ class attention_leaves_source {
   static constexpr int own_tiles = tiles / shape::copy_warps, tokens = own_tiles * tile / 32;  // of a thread
 
  public:
+  template <class List = attention_list>
   BI_D attention_leaves_source(const attention_params<T>& p, memory_type& memory, T* ring, int slots,
-                               const device::attention_walk& walk, const attention_list& list, const Share& share)
+                               const device::attention_walk& walk, const List& list, const Share& share)
       : p_(p),
         memory_(memory),
         ring_(ring),
@@ -235,12 +236,24 @@ class attention_leaves_source {
     bool new_request = first;
     if (!first) {
       if (order_.next()) return true;
-      if (Share::one_run || !walk_.more()) return false;
+      if (Share::one_run) return false;
+      if (!walk_.more()) {
+        if constexpr (Memory::run_type::has_queue) return next_of_queue();
+        return false;
+      }
       const std::int64_t request = walk_.run.request;
-      attention_share_next<Contract>(p_, walk_);
+      attention_share_next<Contract>(p_, walk_, order_.requests());
       new_request = walk_.run.request != request;
     }
     if (new_request) enter_request();
+    enter_run();
+    return true;
+  }
+
+  BI_D bool next_of_queue() {
+    if (!order_.hear(walk_)) return false;
+    enter_request();
+    walk_.run.leaves = walk_.run.count = item_.leaves;
     enter_run();
     return true;
   }

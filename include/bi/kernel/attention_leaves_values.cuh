@@ -43,7 +43,8 @@ class attention_leaves_values : attention_leaves_walker<Contract, T, typename Me
         ring_(ring),
         slots_(slots) {}
 
-  BI_D void walk(const device::attention_walk& walk, const attention_list& list) {
+  template <class List = attention_list>
+  BI_D void walk(const device::attention_walk& walk, const List& list) {
     base::begin(walk, list);
     do {
       results_.begin(run());

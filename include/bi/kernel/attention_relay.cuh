@@ -52,6 +52,7 @@ class attention_leaves_in_steps {
     if (threadIdx.x % 32 == 0) step_ = list.step;
     __syncwarp();
   }
+  BI_D device::attention_all_requests requests() const { return {}; }
   BI_D void enter(const device::attention_item& item, const device::attention_walk& walk) {
     leaf_ = static_cast<std::int32_t>(item.first_leaf + walk.run.begin);
     left_ = static_cast<std::int32_t>(walk.run.count);

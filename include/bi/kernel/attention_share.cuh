@@ -6,6 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/attention.hpp"
+#include "bi/device/attention_queue.cuh"
 #include "bi/device/attention_rows.cuh"
 #include "bi/device/attention_split.cuh"
 #include "bi/device/ptx/store.cuh"
@@ -111,10 +112,13 @@ BI_D inline void attention_tell_cut(const attention_partials& partials, std::int
       device::make_attention_cut(run, blockIdx.x, end, total, rows.first_row, rows.first_row + rows.q_len, len);
 }
 
-// To the run after walk.run.
-template <class Contract, class T>
-BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk) {
-  const auto leaves_of = [&](std::int64_t request) { return attention_request_item<Contract>(p, request).leaves; };
+// To the run after walk.run. Requests: those whose leaves are in the list, see attention_queue.cuh.
+template <class Contract, class T, class Requests = device::attention_all_requests>
+BI_D void attention_share_next(const attention_params<T>& p, device::attention_walk& walk,
+                               const Requests& requests = {}) {
+  const auto leaves_of = [&](std::int64_t request) {
+    return requests.dealt(request, attention_request_item<Contract>(p, request).leaves);
+  };
   walk.next(p.heads_kv, leaves_of, p.whole_items);
 }
 // A warp finds the share of so many requests by itself: it waits for no other. Lane i has the lengths of requests i and 32 + i.
@@ -138,10 +142,12 @@ BI_D attention_lane_lengths attention_read_lane_lengths(const attention_params<T
 struct attention_lane_leaves {
   int low, high, to_low, to_high;  // of the lane's two requests; up to them, them too
 
-  template <class Contract, class T>
-  BI_D static attention_lane_leaves find(const attention_params<T>& p, const attention_lane_lengths& l, int lane) {
+  template <class Contract, class T, class Requests = device::attention_all_requests>
+  BI_D static attention_lane_leaves find(const attention_params<T>& p, const attention_lane_lengths& l, int lane,
+                                         const Requests& requests = {}) {
     const auto of_lane = [&](const attention_lengths& x, int request) {
-      return request < p.batch.requests ? static_cast<int>(attention_request_item<Contract>(p, request, x).leaves) : 0;
+      if (request >= p.batch.requests) return 0;
+      return static_cast<int>(requests.dealt(request, attention_request_item<Contract>(p, request, x).leaves));
     };
     attention_lane_leaves s;
     s.low = of_lane(l.low, lane), s.high = of_lane(l.high, 32 + lane);
@@ -168,10 +174,11 @@ struct attention_lane_leaves {
 };
 
 // One block's share, which ends at leaf `end` of `total`, by a warp. Leaves walk.run.count == 0 if the share is empty.
-template <class Contract, class T>
+template <class Contract, class T, class Requests = device::attention_all_requests>
 BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_lane_lengths& l, int lane,
-                                  device::attention_walk& walk, std::int64_t& end, std::int64_t& total) {
-  const auto leaves = attention_lane_leaves::find<Contract>(p, l, lane);
+                                  device::attention_walk& walk, std::int64_t& end, std::int64_t& total,
+                                  const Requests& requests = {}) {
+  const auto leaves = attention_lane_leaves::find<Contract>(p, l, lane, requests);
   total = leaves.all() * p.heads_kv;
   const device::attention_shares shares(total, gridDim.x);
   const std::int64_t begin = shares.begin(blockIdx.x);
@@ -184,17 +191,17 @@ BI_D void attention_share_of_warp(const attention_params<T>& p, const attention_
 }
 
 // One block's share, found by all its threads. Leaves walk.run.count == 0 if the share is empty.
-template <class Contract, class T, int Threads>
+template <class Contract, class T, int Threads, class Requests = device::attention_all_requests>
 BI_D void attention_share_start(const attention_params<T>& p, attention_share_memory<Threads>& memory,
-                                device::attention_walk& walk) {
+                                device::attention_walk& walk, const Requests& requests = {}) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const auto leaves_of = [&](std::int64_t request) -> std::int64_t {
     if (request >= p.batch.requests) return 0;
-    return attention_request_item<Contract>(p, request).leaves;
+    return requests.dealt(request, attention_request_item<Contract>(p, request).leaves);
   };
   if (p.batch.requests <= attention_share_requests) {
     std::int64_t end, total;
-    attention_share_of_warp<Contract>(p, attention_read_lane_lengths(p, lane), lane, walk, end, total);
+    attention_share_of_warp<Contract>(p, attention_read_lane_lengths(p, lane), lane, walk, end, total, requests);
     if (thread == 0) {
       memory.end = end;
       memory.total = total;

@@ -34,11 +34,13 @@ struct attention_schedule {
   // as there are any (bi/kernel/attention_relay.cuh); 0: all blocks are in clusters. least_leaves: of a block, on average, from which
   // they do.
   int singles = 0, least_leaves = 0;
+  // split, one row warp, without clusters: blocks take whole items from a queue if that pays (bi/kernel/attention_queue.cuh).
+  bool queued = false;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
     return a.row_warps == b.row_warps && a.one_tile_each == b.one_tile_each && a.blocks == b.blocks &&
            a.kernel == b.kernel && a.stages == b.stages && a.cluster == b.cluster && a.whole_items == b.whole_items &&
-           a.singles == b.singles && a.least_leaves == b.least_leaves;
+           a.singles == b.singles && a.least_leaves == b.least_leaves && a.queued == b.queued;
   }
   friend constexpr bool operator!=(const attention_schedule& a, const attention_schedule& b) { return !(a == b); }
 };
@@ -48,12 +50,12 @@ inline std::string to_string(const attention_schedule& s) {
   std::snprintf(
       text, sizeof text,
       "attention_schedule{%s, row_warps=%d, one_tile_each=%d, stages=%d, cluster=%d, whole_items=%d, singles=%d, "
-      "least_leaves=%d, blocks=%lld}",
+      "least_leaves=%d, queued=%d, blocks=%lld}",
       s.kernel == attention_kernel::mma     ? "mma"
       : s.kernel == attention_kernel::split ? "split"
                                             : "prefill",
       s.row_warps, s.one_tile_each ? 1 : 0, s.stages, s.cluster, s.whole_items ? 1 : 0, s.singles, s.least_leaves,
-      static_cast<long long>(s.blocks));
+      s.queued ? 1 : 0, static_cast<long long>(s.blocks));
   return text;
 }
 
@@ -86,6 +88,11 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
     if (leaves <= cluster) break;
   }
   return most;
+}
+
+// Whether items may be so many, and so long, that a queue of whole ones pays for the kernel that makes it.
+constexpr bool attention_may_queue(std::int64_t blocks, std::int64_t items, std::int64_t leaves) {
+  return items >= 2 * blocks && items * leaves >= 32 * blocks;
 }
 
 // The blocks of a cluster for each of a few long items, of which so many blocks could run at once if clusters could lie anywhere;
