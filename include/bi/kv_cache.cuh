@@ -44,13 +44,15 @@ status launch_kv_append(const kv_append_args<T>& a, const schedule::shared_sched
     return launch("kv_append", kernel, shape, p, stream);
   }
   set_lanes(p, kv_append_lanes(p, 2 * device::vector_size));
-  if (p.lanes == 0) return launch("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, shape, p, stream);
-  if (divided && fits(s.threads / p.lanes)) shape.grid.y = static_cast<unsigned>(s.parts);
-  const auto kernel = digest ? one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, true, true>
-                                   : kernel::kv_append_lanes_kernel<Norm, Rope, T, true, false>
-                      : one ? kernel::kv_append_lanes_kernel<Norm, Rope, T, false, true>
-                             : kernel::kv_append_lanes_kernel<Norm, Rope, T, false, false>;
-  return launch("kv_append", kernel, shape, p, stream);
+  if (p.lanes == 0) {
+    shape.shared_bytes = digest ? 8 * static_cast<std::size_t>(s.threads) : 0;
+    return launch("kv_append", kernel::kv_append_kernel<Norm, Rope, T>, shape, p, stream);
+  }
+  const bool parts = divided && fits(s.threads / p.lanes);
+  if (parts) shape.grid.y = static_cast<unsigned>(s.parts);
+  const kernel::kv_append_work work = kv_append_work_of(p, s.blocks, s.threads, parts);
+  shape.shared_bytes = static_cast<std::size_t>(kv_append_terms_bytes(p, work, s.threads));
+  return launch("kv_append", kv_append_lanes_kernel_of<Norm, Rope, T>(digest, work), shape, p, stream);
 }
 
 }  // namespace launch_detail

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "bi/config.hpp"
 #include "bi/contract/digest.hpp"
@@ -48,10 +49,8 @@ kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
   p.rope = device::make_rope_source(a.table, a.cache.head_dim);
   p.norm_eps = a.norm_eps;
   const int bytes = static_cast<int>(sizeof(T));
-  p.token_offset =
-      contract::kv_token_word(1, contract::kv_token_bytes(p.heads, p.head_dim, bytes)) * contract::digest_step;
-  p.head_offset =
-      static_cast<std::uint64_t>(p.head_dim * bytes / 8) * contract::digest_step;  // if these are whole words
+  p.head_pairs = static_cast<std::uint32_t>(p.head_dim * bytes / 16);
+  p.token_pairs = static_cast<std::uint32_t>(2 * p.heads) * p.head_pairs;
   p.positions =
       p.position == nullptr ? ~0u : static_cast<std::uint32_t>(std::min<std::int64_t>(p.rope.positions, 1ll << 31));
   p.angle_bytes = static_cast<std::uint32_t>(p.rope.rotary_dim / 2 * static_cast<int>(sizeof(float)));
@@ -88,6 +87,33 @@ void set_lanes(kernel::kv_append_params<T>& p, int lanes) {
   p.lanes = lanes;
   for (p.lane_bits = 0; 1 << p.lane_bits < lanes; ++p.lane_bits) {
   }
+}
+
+// The kernel for heads in 16-byte words, two a lane.
+template <class Norm, class Rope, class T>
+auto kv_append_lanes_kernel_of(bool digest, kernel::kv_append_work work) {
+  using w = kernel::kv_append_work;
+  const auto of = [work](auto with_digest) {
+    constexpr bool digest_too = decltype(with_digest)::value;
+    return work == w::round   ? kernel::kv_append_lanes_kernel<Norm, Rope, T, digest_too, w::round>
+           : work == w::token ? kernel::kv_append_lanes_kernel<Norm, Rope, T, digest_too, w::token>
+                              : kernel::kv_append_lanes_kernel<Norm, Rope, T, digest_too, w::tokens>;
+  };
+  return digest ? of(std::true_type{}) : of(std::false_type{});
+}
+// What a launch of so many thread blocks does in each.
+template <class T>
+kernel::kv_append_work kv_append_work_of(const kernel::kv_append_params<T>& p, std::int64_t blocks, int threads,
+                                         bool divided) {
+  if (blocks < p.tokens) return kernel::kv_append_work::tokens;
+  const bool one_round = divided || threads / p.lanes >= 2 * p.heads + p.heads_q;
+  return one_round ? kernel::kv_append_work::round : kernel::kv_append_work::token;
+}
+// Bytes of shared memory for the digest's terms of so many threads: those of one warp need none, if it has them at once.
+template <class T>
+int kv_append_terms_bytes(const kernel::kv_append_params<T>& p, kernel::kv_append_work work, int threads) {
+  const bool at_once = work == kernel::kv_append_work::round && 2 * p.heads * p.lanes <= 32;
+  return p.digest == nullptr || at_once ? 0 : 8 * threads;
 }
 
 }  // namespace launch_detail

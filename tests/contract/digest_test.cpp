@@ -3,6 +3,8 @@
 #include "bi/contract/digest.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <vector>
@@ -40,16 +42,24 @@ TEST_CASE("digest: golden values of byte strings", "[contract][digest]") {
     std::uint64_t digest;
   } golden[] = {
       {0, 0},
-      {1, 0x739d2b01eb0c95d2u},
-      {7, 0xf83aabdd78a6d46au},
-      {8, 0x96d6ccd9f2e08fc3u},
-      {9, 0xcdb26691be567782u},
-      {16, 0x14429786ea08c6a1u},
-      {255, 0x4fa5cbb8206f9888u},
-      {256, 0xed89489257ac4235u},
-      {1000, 0x68edb45d0de9ebcbu},
+      {1, 0x27081f4c9ad079e5u},
+      {7, 0x06f7e4c545702164u},
+      {8, 0x0e6278ed2743ec38u},
+      {9, 0xfa379c910cf7b19cu},
+      {16, 0xee65af4aae205ecfu},
+      {255, 0x3dd353473a8807bau},
+      {256, 0xfe13e63ee2d3a991u},
+      {1000, 0xfaad67c9060d4c3du},
   };
   for (const auto& g : golden) REQUIRE(digest(pattern(g.bytes)) == g.digest);
+  constexpr std::uint64_t word = 0x0123456789abcdefu, period = std::uint64_t{1} << 33;
+  REQUIRE(digest_term(word, 0) == 0x9e14c9e6fd6768c4u);
+  REQUIRE(digest_term(word, 1) == 0x2f21cf1e13970a6au);
+  REQUIRE(digest_term(word, 2) == 0x51f993725066226eu);
+  REQUIRE(digest_term(word, 3) == 0xe09dac753f0cf53au);
+  REQUIRE(digest_term(word, period - 3) == 0x22288e065f1a37e6u);
+  REQUIRE(digest_term(word, period - 4) == 0xec8aa3d043af9b3cu);
+  REQUIRE(digest_term(word, period) == digest_term(word, 0));
 }
 
 TEST_CASE("digest: parts add up in any order", "[contract][digest]") {
@@ -102,6 +112,109 @@ TEST_CASE("digest: every bit, the order and the length show", "[contract][digest
   std::set<std::uint64_t> zeros;
   for (std::size_t n = 0; n < 100; ++n) zeros.insert(digest(bytes(n, 0)));
   REQUIRE(zeros.size() == 100);
+}
+
+TEST_CASE("digest: whatever becomes of half a word shows", "[contract][digest]") {
+  test::generator g(5);
+  // Those that leave a factor of 2^32, and a product that is a power of two, among them.
+  const std::uint32_t factors[] = {0, 1, 2, 0x80000000u, 0x80000001u, 0xffffffffu};
+  const std::uint32_t changes[] = {1, 2, 0x8000u, 0x10000u, 0x40000000u, 0x80000000u, 0xffff0000u, 0xffffffffu};
+  for (std::uint64_t index = 0; index < 64; ++index) {
+    const digest_key even = digest_even_key(static_cast<std::uint32_t>(index / 2)),
+                     key = index % 2 == 0 ? even : digest_odd_key(even);
+    const auto word = [&](std::uint32_t low, std::uint32_t high) {
+      return (low - key.low) | static_cast<std::uint64_t>(high - key.high) << 32;
+    };
+    const auto show = [&](std::uint32_t low, std::uint32_t high, std::uint32_t change) {
+      const std::uint64_t term = digest_term(word(low, high), index);
+      REQUIRE(digest_term(word(low + change, high), index) != term);
+      REQUIRE(digest_term(word(low, high + change), index) != term);
+    };
+    for (const std::uint32_t low : factors) {
+      for (const std::uint32_t high : factors) {
+        for (const std::uint32_t change : changes) show(low, high, change);
+        for (int i = 0; i < 8; ++i) show(low, high, static_cast<std::uint32_t>(g.next()) | 1);
+      }
+    }
+    for (int i = 0; i < 200; ++i) {
+      show(static_cast<std::uint32_t>(g.next()), static_cast<std::uint32_t>(g.next()),
+           static_cast<std::uint32_t>(g.next()) | 1);
+    }
+  }
+}
+
+TEST_CASE("digest: exchanges and pairs of flips show, whatever the words are", "[contract][digest]") {
+  constexpr std::size_t count = 64;
+  using words = std::array<std::uint64_t, count>;
+  const auto sum = [](const words& w) {
+    std::uint64_t s = 0;
+    for (std::size_t i = 0; i < count; ++i) s += digest_term(w[i], i);
+    return s;
+  };
+  const auto turned = [](std::uint64_t w) { return w << 32 | w >> 32; };
+  test::generator g(6);
+  words random, constant, zeros{}, two{}, counted;
+  for (auto& w : random) w = g.next();
+  constant.fill(0x3f803f803f803f80u);
+  for (auto& w : two) w = g.next() % 2 == 0 ? 0xff80ff80ff80ff80u : 0x3f80bf803f80bf80u;
+  for (std::size_t i = 0; i < count; ++i) counted[i] = i;
+  for (const words& base : {random, constant, zeros, two, counted}) {
+    const std::uint64_t expected = sum(base);
+    for (std::size_t i = 0; i < count; ++i) {
+      words w = base;
+      w[i] = turned(w[i]);
+      REQUIRE((w[i] == base[i] || sum(w) != expected));
+      for (std::size_t j = 0; j < i; ++j) {
+        w = base;
+        std::swap(w[i], w[j]);
+        REQUIRE((w == base || sum(w) != expected));
+        w[i] = turned(w[i]), w[j] = turned(w[j]);
+        REQUIRE((w == base || sum(w) != expected));
+        for (int bit = 15; bit < 64; bit += 16) {  // signs of 16-bit elements
+          for (int other = 15; other < 64; other += 16) {
+            w = base;
+            w[i] ^= std::uint64_t{1} << bit, w[j] ^= std::uint64_t{1} << other;
+            REQUIRE(sum(w) != expected);
+          }
+        }
+      }
+    }
+    // Blocks of words, as heads or tokens are, with each other.
+    for (std::size_t size = 1; size <= count / 2; size *= 2) {
+      for (std::size_t i = 0; i + 2 * size <= count; i += size) {
+        words w = base;
+        std::swap_ranges(w.begin() + static_cast<std::ptrdiff_t>(i), w.begin() + static_cast<std::ptrdiff_t>(i + size),
+                         w.begin() + static_cast<std::ptrdiff_t>(i + size));
+        REQUIRE((w == base || sum(w) != expected));
+      }
+    }
+    for (std::size_t by = 1; by < count; ++by) {
+      words w = base;
+      std::rotate(w.begin(), w.begin() + static_cast<std::ptrdiff_t>(by), w.end());
+      REQUIRE((w == base || sum(w) != expected));
+    }
+  }
+  // What sums of words by place don't see: two exchanges of opposite words over the same distance.
+  const std::uint64_t values[][2] = {{0, 1},
+                                     {7, 9},
+                                     {0, 0x8000000000000000u},
+                                     {0x3f80bf803f80bf80u, 0xbf803f80bf803f80u},
+                                     {0x3f803f803f803f80u, 0xbf80bf80bf80bf80u},
+                                     {0, 0xff80ff80ff80ff80u}};
+  for (const auto& [u, v] : values) {
+    for (std::size_t apart = 1; apart < 16; ++apart) {
+      for (std::size_t i = 0; i + apart < count; ++i) {
+        for (std::size_t j = i + apart + 1; j + apart < count; ++j) {
+          words w = constant;
+          w[i] = w[j + apart] = u, w[j] = w[i + apart] = v;
+          const std::uint64_t before = sum(w);
+          std::swap(w[i], w[i + apart]);
+          std::swap(w[j], w[j + apart]);
+          REQUIRE(sum(w) != before);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("digest: alignment does not show", "[contract][digest]") {
@@ -163,5 +276,6 @@ TEST_CASE("digest: whatever a request did differently shows", "[contract][digest
 }
 
 TEST_CASE("digest: the contract has a name and an id", "[contract][digest]") {
-  REQUIRE(digest_draft::id() == bi::contract_id("digest_draft", digest_step));
+  REQUIRE(digest_halves_draft::id() == bi::contract_id("digest_halves_draft", digest_step, digest_pair_step,
+                                                       digest_pair_flip, digest_odd_low, digest_odd_high));
 }

@@ -80,11 +80,10 @@ void launch(const bi::kv_append_args<T>& a, bool few, int threads, std::int64_t 
                       : kernel::kv_append_once_kernel<Norm, rope, T, false>);
     return;
   }
-  run(bi::launch_detail::kv_append_lanes(p, 16), digest
-                                                     ? one ? kernel::kv_append_lanes_kernel<Norm, rope, T, true, true>
-                                                           : kernel::kv_append_lanes_kernel<Norm, rope, T, true, false>
-                                                 : one ? kernel::kv_append_lanes_kernel<Norm, rope, T, false, true>
-                                                       : kernel::kv_append_lanes_kernel<Norm, rope, T, false, false>);
+  const int pairs = bi::launch_detail::kv_append_lanes(p, 16);
+  bi::launch_detail::set_lanes(p, pairs);
+  const auto work = bi::launch_detail::kv_append_work_of(p, blocks, threads, parts > 1);
+  run(pairs, bi::launch_detail::kv_append_lanes_kernel_of<Norm, rope, T>(digest, work));
 }
 
 template <class Norm, class T>

@@ -17,14 +17,37 @@ namespace contract {
 inline constexpr std::uint64_t digest_step = 0x9E3779B97F4A7C15u;
 
 // Bytes are cut into little-endian words of 8, the last one filled up with zeros:
-//   digest = mix64(bytes) + sum over words of mix64(word + (index + 1) * digest_step)
-// The length has a term of its own, so rows that differ in trailing zeros have different digests, and a thread adds up
-// its words' terms with no step at the end.
-// What is added to a word depends on its index alone, by steps, and so can be known before the word.
-BI_HD constexpr std::uint64_t digest_offset(std::uint64_t index) { return (index + 1) * digest_step; }
-BI_HD constexpr std::uint64_t digest_term_at(std::uint64_t word, std::uint64_t offset) { return mix64(word + offset); }
+//   digest = mix64(bytes) + sum over words of (2^32 + low half + low key) * (2^32 + high half + high key),
+// each half and its key added modulo 2^32. The keys depend on the word's index alone and can be made before the
+// word is there; they repeat after 2^33 words, 64 GiB. The length has a term of its own, so rows that differ in trailing
+// zeros have different digests, and a thread adds up its words' terms with no step at the end.
+// A term takes four 32-bit instructions. Whatever becomes of one half of a word changes it: both factors lie between
+// 2^32 and 2^33, so where one of them changes by d, the product changes by d times the other, which is no multiple of
+// 2^64 for 0 < |d| < 2^32. Other changes are missed where products of unrelated numbers happen to cancel out: one in
+// about 2^32 if two words each change in one half.
+struct BI_TYPE digest_key {
+  std::uint32_t low, high;
+};
+inline constexpr std::uint32_t digest_pair_step = 0x9E3779B9u, digest_pair_flip = 0x5851F42Cu;
+inline constexpr std::uint32_t digest_odd_low = 0x7F4A7C15u, digest_odd_high = 0x85EBCA6Bu;
+// Words 2 * pair and 2 * pair + 1 have keys of one product. Were keys as far apart as indices are, or squares, or those of
+// a pair by the same step, two exchanges, or four changes of a sign, would often cancel out where words are alike.
+BI_HD constexpr digest_key digest_even_key(std::uint32_t pair) {
+  const std::uint32_t x = (pair + 1) * digest_pair_step;
+  const std::uint64_t product = static_cast<std::uint64_t>(x) * (x ^ digest_pair_flip);
+  return {static_cast<std::uint32_t>(product), static_cast<std::uint32_t>(product >> 32)};
+}
+BI_HD constexpr digest_key digest_odd_key(const digest_key& even) {
+  return {even.high * digest_odd_low, even.low * digest_odd_high};
+}
+BI_HD constexpr std::uint64_t digest_term_of(std::uint64_t word, const digest_key& key) {
+  const std::uint32_t low = static_cast<std::uint32_t>(word) + key.low,
+                      high = static_cast<std::uint32_t>(word >> 32) + key.high;
+  return static_cast<std::uint64_t>(low) * high + (static_cast<std::uint64_t>(low + high) << 32);  // 2^64 falls away
+}
 BI_HD constexpr std::uint64_t digest_term(std::uint64_t word, std::uint64_t index) {
-  return digest_term_at(word, digest_offset(index));
+  const digest_key even = digest_even_key(static_cast<std::uint32_t>(index / 2));
+  return digest_term_of(word, index % 2 == 0 ? even : digest_odd_key(even));
 }
 BI_HD constexpr std::uint64_t digest_length_term(std::uint64_t bytes) { return mix64(bytes); }
 
@@ -60,9 +83,11 @@ BI_HD constexpr std::uint64_t kv_token_word(std::uint64_t token, std::uint64_t t
   return token * digest_words(token_bytes);
 }
 
-struct BI_TYPE digest_draft {
-  static constexpr const char* name = "digest_draft";
-  static constexpr std::uint64_t id() { return contract_id(name, digest_step); }
+struct BI_TYPE digest_halves_draft {
+  static constexpr const char* name = "digest_halves_draft";
+  static constexpr std::uint64_t id() {
+    return contract_id(name, digest_step, digest_pair_step, digest_pair_flip, digest_odd_low, digest_odd_high);
+  }
 };
 
 // ---- the digest of a request: a chain over what it did, one for each branch

@@ -13,6 +13,9 @@
 #include "bi/device/integer.cuh"
 #include "bi/device/order.cuh"
 #include "bi/device/ptx/cluster.cuh"
+#include "bi/device/ptx/ldmatrix.cuh"
+#include "bi/device/ptx/load.cuh"
+#include "bi/device/ptx/store.cuh"
 #include "bi/device/rope.cuh"
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
@@ -49,8 +52,8 @@ struct kv_append_params {
   std::int64_t heads_q, heads;  // heads_q = 0 without q
   device::rope_source rope;
   float norm_eps;
-  int lanes, lane_bits;                     // threads of a head, 1 << lane_bits, but for kv_append_kernel
-  std::uint64_t token_offset, head_offset;  // how far apart the digest's offsets of two tokens are, and of two heads
+  int lanes, lane_bits;                   // threads of a head, 1 << lane_bits, but for kv_append_kernel
+  std::uint32_t token_pairs, head_pairs;  // of words of the digest, in a token and in a head, if these are whole pairs
   // Of kv_append_once_kernel, but for `none`:
   std::uint32_t positions, angle_bytes;  // of the table, and of its rows; 2^32 - 1 positions, if there is no rotation
   int page_bits;                         // 1 << page_bits is page_size; -1: no power of two is
@@ -189,33 +192,48 @@ BI_D void normalise(const T* weight, float scale, device::held_vector<T>& x) {
   x.set(y);
 }
 
-// The terms of words that lie one after the other, two a term, whose first has this offset.
-template <int Words>
-BI_D std::uint64_t digest_words(const std::uint32_t (&words)[Words], std::uint64_t offset) {
+// The terms of pairs of words that lie one after the other, four halves each; `pair` is the index of the first.
+template <int Halves>
+BI_D std::uint64_t digest_pairs(const std::uint32_t (&halves)[Halves], std::uint32_t pair) {
   std::uint64_t sum = 0;
 #pragma unroll
-  for (int i = 0; i < Words / 2; ++i) {
-    const std::uint64_t word = words[2 * i] | static_cast<std::uint64_t>(words[2 * i + 1]) << 32;
-    sum += contract::digest_term_at(word, offset + static_cast<std::uint64_t>(i) * contract::digest_step);
+  for (int i = 0; i < Halves; i += 4) {
+    const contract::digest_key even = contract::digest_even_key(pair + static_cast<std::uint32_t>(i / 4));
+    sum += contract::digest_term_of(halves[i] | static_cast<std::uint64_t>(halves[i + 1]) << 32, even) +
+           contract::digest_term_of(halves[i + 2] | static_cast<std::uint64_t>(halves[i + 3]) << 32,
+                                    contract::digest_odd_key(even));
   }
   return sum;
 }
 
-// What the thread block's first `warps` warps have left. One thread calls it. Few have something, as a rule.
-BI_D inline std::uint64_t sum_of_warps(const std::uint64_t* warp_sums, int warps) {
-  constexpr int each = 4;
-  static_assert(kv_append_threads / 32 % each == 0, "reads no further");
-  std::uint64_t sum = 0;
+// What each thread of a thread block has come to of a token, in the shared memory of a launch. kv_append_terms_bytes says
+// how much it takes. One warp adds them up, so that the others have done.
+class kv_append_terms {
+ public:
+  BI_D explicit kv_append_terms(int thread)
+      : mine_(device::launch_shared_address() + 8 * static_cast<std::uint32_t>(thread)) {}
+  // Made here, not where it is used. Called by whole warps.
+  BI_D void keep() { mine_ = device::kept(mine_); }
+  BI_D void set(std::uint64_t terms) const { device::store_shared_8(mine_, terms); }
+  BI_D std::uint64_t get() const { return device::load_shared_8(mine_); }
+  // What threads from .. end - 1, whole warps, have set: a lane's part of it, for the first warp.
+  BI_D std::uint64_t sum_of_lane(int from, int end) const {
+    constexpr int each = 3;  // loads under way; with the first warp's these are 128 threads
+    std::uint64_t sum = 0;
 #pragma unroll 1
-  for (int w = 0; w < warps; w += each) {
+    for (int t = from; t < end; t += 32 * each) {
 #pragma unroll
-    for (int i = 0; i < each; ++i) {
-      const std::uint64_t other = warp_sums[w + i];
-      if (w + i < warps) sum += other;
+      for (int i = 0; i < each; ++i) {
+        const int other = t + 32 * i;
+        if (other < end) sum += device::load_shared_8(mine_ + 8 * static_cast<std::uint32_t>(other));
+      }
     }
+    return sum;
   }
-  return sum;
-}
+
+ private:
+  std::uint32_t mine_;
+};
 
 // Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more than 64.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -226,26 +244,34 @@ inline constexpr int kv_append_most_blocks = 2;
 template <class T, bool SharesWarps>
 inline constexpr int kv_append_blocks = sizeof(T) == 4 || SharesWarps ? 1 : kv_append_most_blocks;
 
-// A thread block a token at a time, or, with One, one token; its rows are the heads of k, of v and of q, in this order,
-// dealt out to groups of `lanes` threads. With One the rounds after the first begin with the last warp, so that others
-// work while the first ones make the digest; or gridDim.y thread blocks share the token, all at once: the first has k
-// and v then, and the others q. What a group works on next is loaded before it works, that of padding too.
-template <class Norm, class Rope, class T, bool Digest, bool One>
-BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !One>) void kv_append_lanes_kernel(
+// What a thread block does: tokens, one after the other; one token, in rounds; or one round, which is a token or a part.
+enum class kv_append_work { tokens, token, round };
+template <class T, bool Digest, kv_append_work Work>
+inline constexpr int kv_append_lanes_blocks = kv_append_blocks<T, Digest && Work == kv_append_work::tokens>;
+
+// A token's rows are the heads of k, of v and of q, in this order, dealt out to groups of `lanes` threads. Or gridDim.y
+// thread blocks share a token, a round each, all at once: the first has k and v then, and the others q. What a group
+// works on next is loaded before it works, that of padding too.
+template <class Norm, class Rope, class T, bool Digest, kv_append_work Work>
+BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest, Work>) void kv_append_lanes_kernel(
     const kv_append_params<T> p) {
-  constexpr int width = device::vector_size, words = width * static_cast<int>(sizeof(T)) / 8;
-  __shared__ __align__(16) std::uint64_t warp_sums[kv_append_threads / 32];
+  constexpr bool one_round = Work == kv_append_work::round, one_token = one_round || Work == kv_append_work::token;
+  constexpr int width = device::vector_size, pairs = width * static_cast<int>(sizeof(T)) / 16;
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread >> p.lane_bits;
   const int groups = static_cast<int>(blockDim.x) >> p.lane_bits, vectors = static_cast<int>(p.head_dim / width);
-  const int in_warp = 32 >> p.lane_bits;  // groups
-  const int later_group = One ? group + (groups - in_warp) - 2 * (thread / 32 * in_warp) : group;
   const int heads = static_cast<int>(p.heads), cached = 2 * heads, rows = cached + static_cast<int>(p.heads_q);
+  // Only warps that have k or v have terms.
+  const int whole_warps = ((cached << p.lane_bits) + 31) / 32 * 32;
+  const int busy = whole_warps < static_cast<int>(blockDim.x) ? whole_warps : static_cast<int>(blockDim.x);
   const bool rotates = p.rope.rotary_dim > 0;
   const kv_append_lane mine(lane, vectors, rotates ? static_cast<int>(p.rope.rotary_dim / (2 * width)) : vectors / 2);
   const int in_a = mine.first * width, in_b = mine.second * width;  // elements of the head
-  const int part = One ? static_cast<int>(blockIdx.y) : 0;
+  const int part = one_token ? static_cast<int>(blockIdx.y) : 0;
   const int begin = part == 0 ? 0 : cached + (part - 1) * groups;
-  const int end = !One || gridDim.y == 1 ? rows : part == 0 ? cached : rows < begin + groups ? rows : begin + groups;
+  const int end = !one_token || gridDim.y == 1 ? rows
+                  : part == 0                  ? cached
+                  : rows < begin + groups      ? rows
+                                               : begin + groups;
 
   const auto kind_of = [&](int row) { return row < heads ? of_k : row < cached ? of_v : of_q; };
   const auto head_of = [&](int row, int kind) { return row - (kind == of_k ? 0 : kind == of_v ? heads : cached); };
@@ -265,32 +291,54 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
   };
 
   // Parameters come from memory, too, a line at a time. Those that are used last are asked for here.
-  device::keep_order(p.none, p.to[of_k].data, p.to[of_v].data, p.weight[of_k], p.head_offset);
+  device::keep_order(p.none, p.to[of_k].data, p.to[of_v].data, p.weight[of_k], p.head_pairs);
   device::begin_dependent();
   std::int64_t token = blockIdx.x;
   std::uint32_t next = load_token(p, token);
   kv_append_vectors<T> next_x = load(token, begin + group);
   for (; token < p.tokens; token += gridDim.x) {
     const kv_append_token now = token_of(next);
-    if (!One) next = load_token(p, token + gridDim.x);
+    if (!one_token) next = load_token(p, token + gridDim.x);
     const device::kv_place place = find_place(p, now);
     if (!place.valid()) {
       if (Digest && thread == 0 && part == 0) p.digest[token] = 0;
-      if (One) break;
+      if (one_token) break;
       next_x = load(token + gridDim.x, group);
       continue;
     }
     kv_append_angles angles;
     if (rotates && lane < mine.pair_lanes) load_angles(p.rope, now.position, mine, angles);
 
+    int place_in_block = part == 0 ? thread : busy;
+    kv_append_terms block_terms(thread);
+    if (Digest && one_round) {
+      place_in_block = device::kept(place_in_block);
+      block_terms.keep();
+    }
+    const std::uint32_t token_pair = static_cast<std::uint32_t>(now.run_index) * p.token_pairs;
+    // Of the warps that have k or v. The first one, which begins with k and so is one of the last, waits for the others.
+    const auto end_digest = [&](std::uint64_t terms) {
+      if (place_in_block >= busy) return;
+      if (busy > 32) {
+        if (place_in_block >= 32) {
+          block_terms.set(terms);
+          device::named_arrive(1, busy);
+          return;
+        }
+        device::named_barrier(1, busy);
+        terms += block_terms.sum_of_lane(32, busy);
+      }
+      terms = device::sum_in_warp(terms);
+      if (place_in_block == 0) p.digest[token] = terms;
+    };
     for (int first = begin; first < end; first += groups) {  // the same rounds for every group: warps exchange values
-      const int row = first + (first == begin ? group : later_group);
+      const int row = first + group;
       kv_append_vectors<T> x = next_x;
-      const bool more = first + groups < end;
-      if (One) {
-        if (more) next_x = load(token, first + groups + later_group);
+      const bool more = !one_round && first + groups < end;
+      if (one_token) {
+        if (more) next_x = load(token, first + groups + group);
       } else {
-        next_x = load(more ? token : token + gridDim.x, more ? first + groups + later_group : group);
+        next_x = load(more ? token : token + gridDim.x, (more ? first + groups : 0) + group);
       }
       const int kind = kind_of(row);
       const T* weight = p.weight[kind];
@@ -316,6 +364,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
           normalise<Norm>(weight + in_b, scale, x.b);
         }
       }
+      std::uint64_t terms = 0;
       if (row < end && mine.has) {
         if (rotates && kind != of_v && lane < mine.pair_lanes) {
           rotate<Rope, T>(p.rope.style, angles.cos, angles.sin, x.a, x.b);
@@ -323,50 +372,30 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_blocks<T, Digest && !On
         T* to = p.to[kind].at(place.page, kind == of_q ? token : place.token, head_of(row, kind));
         x.a.store(to + in_a);
         x.b.store(to + in_b);
+        if (Digest && kind != of_q) {
+          const std::uint32_t pair = token_pair + static_cast<std::uint32_t>(row) * p.head_pairs;
+          terms += digest_pairs(x.a.word, pair + static_cast<std::uint32_t>(mine.first * pairs)) +
+                   digest_pairs(x.b.word, pair + static_cast<std::uint32_t>(mine.second * pairs));
+        }
+      }
+      if constexpr (one_round) {
+        if (Digest) end_digest(terms);
+        break;
       }
       if (!Digest || first >= cached) continue;
-      // Only warps that have k or v are here, and wait for each other.
-      const int busy = cached << p.lane_bits < static_cast<int>(blockDim.x) ? ((cached << p.lane_bits) + 31) / 32 * 32
-                                                                            : static_cast<int>(blockDim.x);
-      if (One && thread >= busy) continue;
-      const auto offset_of = [&](int of_row, int vector) {
-        return static_cast<std::uint64_t>(std::int64_t{now.run_index}) * p.token_offset +
-               static_cast<std::uint32_t>(of_row) * p.head_offset +
-               contract::digest_offset(static_cast<std::uint32_t>(vector * words));
-      };
-      std::uint64_t terms = 0;
-      if (cached << p.lane_bits <= 16) {  // the warp's other half has none, and takes the second vectors
-        const bool second = (thread & 16) != 0;
-        const int of_row = second ? row - in_warp / 2 : row;
-        device::held_vector<T> half = x.a;
-#pragma unroll
-        for (int w = 0; w < device::held_vector<T>::words; ++w) {
-          const std::uint32_t other = __shfl_xor_sync(device::full_warp, x.b.word[w], 16);
-          if (second) half.word[w] = other;
-        }
-        if (of_row < cached && mine.has)
-          terms = digest_words(half.word, offset_of(of_row, second ? mine.second : mine.first));
-      } else if (row < cached && mine.has) {
-        terms =
-            digest_words(x.a.word, offset_of(row, mine.first)) + digest_words(x.b.word, offset_of(row, mine.second));
-      }
-      terms = device::sum_in_warp(terms);
-      if (One && cached <= in_warp) {
-        if (thread == 0) p.digest[token] = terms;
-        continue;
-      }
       // What came before lies in shared memory rather than in a register of every thread.
-      std::uint64_t* const sums = warp_sums + thread / 32;
-      if (thread % 32 == 0) *sums = first == 0 ? terms : *sums + terms;
-      if (!One || first + groups < cached) continue;
-      if (busy > 32) device::named_barrier(1, busy);
-      if (thread == 0) p.digest[token] = sum_of_warps(sums, busy / 32);
+      if (first > 0) terms += block_terms.get();
+      block_terms.set(terms);
     }
-    if (One) break;
+    if (Digest && one_token && !one_round) end_digest(block_terms.get());
+    if (one_token) break;
     if (!Digest) continue;
     if (blockDim.x > 32) __syncthreads();
-    if (thread == 0) p.digest[token] = sum_of_warps(warp_sums, static_cast<int>(blockDim.x) / 32);
-    if (blockDim.x > 32) __syncthreads();  // the next token's sums take their place
+    if (thread < 32) {
+      const std::uint64_t sum = device::sum_in_warp(block_terms.sum_of_lane(0, static_cast<int>(blockDim.x)));
+      if (thread == 0) p.digest[token] = sum;
+    }
+    if (blockDim.x > 32) __syncthreads();  // the next token's terms take their place
   }
 }
 

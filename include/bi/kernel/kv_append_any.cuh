@@ -63,7 +63,7 @@ BI_D void kv_append_copy(const kv_append_params<T>& p, const T* x, T* to) {
 // of two heads.
 template <class Norm, class Rope, class T>
 BI_KERNEL __launch_bounds__(kv_append_threads, 1) void kv_append_kernel(const kv_append_params<T> p) {
-  __shared__ std::uint64_t warp_sums[kv_append_threads / 32];
+  const kv_append_terms block_terms(static_cast<int>(threadIdx.x));
   device::begin_dependent();
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (std::int64_t token = blockIdx.x; token < p.tokens; token += gridDim.x) {
@@ -92,12 +92,14 @@ BI_KERNEL __launch_bounds__(kv_append_threads, 1) void kv_append_kernel(const kv
     d.v = v.data, d.v_page_stride = v.page_stride, d.v_token_stride = v.token_stride, d.v_head_stride = v.head_stride;
     d.heads = p.heads;
     d.head_dim = p.head_dim;
-    const std::uint64_t terms = device::sum_in_warp(
+    block_terms.set(
         digest_token_part(d, place, first_word(p, now), static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)));
-    if (threadIdx.x % 32 == 0) warp_sums[warp] = terms;
     __syncthreads();
-    if (threadIdx.x == 0) p.digest[token] = sum_of_warps(warp_sums, warps);
-    __syncthreads();  // the next token's sums take their place
+    if (threadIdx.x < 32) {
+      const std::uint64_t sum = device::sum_in_warp(block_terms.sum_of_lane(0, static_cast<int>(blockDim.x)));
+      if (threadIdx.x == 0) p.digest[token] = sum;
+    }
+    __syncthreads();  // the next token's terms take their place
   }
 }
 

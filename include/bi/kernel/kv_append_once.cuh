@@ -140,6 +140,18 @@ BI_D void normalise(const kv_append_quad<T>& weight, float scale, kv_append_quad
   x.set(v);
 }
 
+// The terms of a quad, of which the first word has this key. Two words are a pair.
+template <int Halves>
+BI_D std::uint64_t digest_quad(const std::uint32_t (&halves)[Halves], const contract::digest_key& key) {
+  const std::uint64_t first = contract::digest_term_of(halves[0] | static_cast<std::uint64_t>(halves[1]) << 32, key);
+  if constexpr (Halves == 2) {
+    return first;
+  } else {
+    return first + contract::digest_term_of(halves[2] | static_cast<std::uint64_t>(halves[3]) << 32,
+                                            contract::digest_odd_key(key));
+  }
+}
+
 // What a token's warps come to: integer_parts in shared memory, whose address is made once, ahead of its use.
 class kv_append_sums {
  public:
@@ -205,17 +217,17 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   T* to = p.to[kind].at(0, kind == of_q ? token : 0, head);
   const std::int64_t page_stride = kind == of_q ? 0 : p.to[kind].page_stride;
   const std::int64_t token_stride = kind == of_q ? 0 : p.to[kind].token_stride;
-  const auto offset_of = [&](std::uint32_t element) {
-    return static_cast<std::uint32_t>(row) * p.head_offset +
-           contract::digest_offset(element / kv_append_quad<T>::size * (kv_append_quad<T>::words / 2));
+  constexpr std::uint32_t quads = 4 / kv_append_quad<T>::words;  // of a pair of the digest's words
+  const auto pair_of = [&](std::uint32_t element) {
+    return static_cast<std::uint32_t>(row) * p.head_pairs + element / (quads * kv_append_quad<T>::size);
   };
   if (adds_terms && with_terms > 32) {
     sums.clear(thread);
     device::named_barrier(1, with_terms);
   }
-  const std::uint64_t low_place = offset_of(mine.low), high_place = offset_of(mine.high);
+  const std::uint32_t low_pair = pair_of(mine.low), high_pair = pair_of(mine.high);
   device::keep_order(p.none, source, weights, slot_at, position_at, run_index_at, cos, sin, to, page_stride,
-                     token_stride, low_place, high_place);
+                     token_stride, low_pair, high_pair);
 
   device::begin_dependent();
   const std::uint32_t position = device::load_global_4(position_at);
@@ -237,15 +249,14 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
                                                   : device::flat_item{slot >> p.page_bits, slot & (p.page_size - 1)};
   const bool valid = slot >= 0 && place.row < p.num_pages && in_table;
   if (valid) to += place.row * page_stride + place.index * token_stride;
-  const std::uint64_t run_offset = static_cast<std::uint64_t>(std::int64_t{static_cast<std::int32_t>(run_index)}) *
-                                   (p.run_index == nullptr ? 0 : p.token_offset);
-  const std::uint64_t low_offset = low_place + run_offset, high_offset = high_place + run_offset;
+  const std::uint32_t token_pair = run_index * (p.run_index == nullptr ? 0 : p.token_pairs);
+  const std::uint32_t low_index = token_pair + low_pair, high_index = token_pair + high_pair;
   const bool warp_adds = Digest && __any_sync(device::full_warp, adds_terms) != 0;  // by a vote, not anew at the end
   const std::uint32_t term_mask = adds_terms && works && valid && row < cached ? ~0u : 0;
   to = device::kept(to);
   std::uint64_t* const out = Digest ? device::kept(p.digest + token) : nullptr;
   const int place_in_block = Digest ? device::kept(thread) : 0;
-  device::keep_order(p.none, to, low_offset, high_offset, term_mask);
+  device::keep_order(p.none, to, low_index, high_index, term_mask);
 
   kv_append_quads<T> y = mine.quads(x);
   if (__any_sync(device::full_warp, weight != nullptr)) {
@@ -263,9 +274,14 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
     y.high.store(to + mine.high);
   }
   if (!warp_adds) return;
+  const auto key_of = [&](std::uint32_t pair, std::uint32_t element) {
+    const contract::digest_key even = contract::digest_even_key(pair);
+    return element / kv_append_quad<T>::size % quads == 0 ? even : contract::digest_odd_key(even);
+  };
+  const contract::digest_key low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
   const std::uint64_t mask = term_mask | static_cast<std::uint64_t>(term_mask) << 32;
   const device::integer_parts terms =
-      device::parts_in_warp((digest_words(y.low.word, low_offset) + digest_words(y.high.word, high_offset)) & mask);
+      device::parts_in_warp((digest_quad(y.low.word, low_key) + digest_quad(y.high.word, high_key)) & mask);
   const auto write = [&](std::uint64_t sum) {
     if (place_in_block != 0) return;
     device::store_global_8(out, static_cast<std::uint32_t>(sum), static_cast<std::uint32_t>(sum >> 32));

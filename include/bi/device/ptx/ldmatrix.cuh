@@ -15,6 +15,11 @@ namespace device {
 BI_D inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
+// Where the shared memory begins whose size the launch names.
+BI_D inline std::uint32_t launch_shared_address() {
+  extern __shared__ __align__(16) unsigned char launch_shared[];
+  return shared_address(launch_shared);
+}
 
 BI_D inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"

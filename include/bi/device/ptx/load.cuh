@@ -43,6 +43,11 @@ BI_D inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::ui
                : "r"(address)
                : "memory");
 }
+BI_D inline std::uint64_t load_shared_8(std::uint32_t address) {
+  std::uint64_t x;
+  asm volatile("ld.shared.b64 %0, [%1];" : "=l"(x) : "r"(address) : "memory");
+  return x;
+}
 
 // What others wrote, past the L1 cache, and in its place among the loads.
 BI_D inline float load_l2_in_order(const float* p) {

@@ -36,6 +36,9 @@ BI_D inline void discard_line(void* p) {
 BI_D inline void store_shared(std::uint32_t address, std::uint32_t x) {
   asm volatile("st.shared.b32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
 }
+BI_D inline void store_shared_8(std::uint32_t address, std::uint64_t x) {
+  asm volatile("st.shared.b64 [%0], %1;" : : "r"(address), "l"(x) : "memory");
+}
 BI_D inline void add_shared(std::uint32_t address, std::uint32_t x) {
   asm volatile("red.shared.add.u32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
 }

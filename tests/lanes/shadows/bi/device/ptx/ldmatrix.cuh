@@ -12,6 +12,10 @@ BI_NAMESPACE_BEGIN
 namespace device {
 
 inline std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
+inline std::uint32_t launch_shared_address() {
+  alignas(16) static unsigned char memory[4096];
+  return shared_address(memory);
+}
 
 // Lane i has a row's address; of block b, thread t gets the pair 2 t of row t / 4, or what is there transposed.
 inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {

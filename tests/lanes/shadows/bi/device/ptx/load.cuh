@@ -33,6 +33,11 @@ inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::uint32_
                            std::uint32_t& d) {
   load_global_16(lanes::shared_memory() + address, a, b, c, d);
 }
+inline std::uint64_t load_shared_8(std::uint32_t address) {
+  std::uint64_t x;
+  std::memcpy(&x, lanes::shared_memory() + address, sizeof x);
+  return x;
+}
 inline float load_l2_in_order(const float* p) { return *p; }
 
 }  // namespace device
