@@ -251,12 +251,17 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   if (valid) to += place.row * page_stride + place.index * token_stride;
   const std::uint32_t token_pair = run_index * (p.run_index == nullptr ? 0 : p.token_pairs);
   const std::uint32_t low_index = token_pair + low_pair, high_index = token_pair + high_pair;
+  const auto key_of = [&](std::uint32_t pair, std::uint32_t element) {
+    const contract::digest_key even = contract::digest_even_key(pair);
+    return element / kv_append_quad<T>::size % quads == 0 ? even : contract::digest_odd_key(even);
+  };
+  const contract::digest_key low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
   const bool warp_adds = Digest && __any_sync(device::full_warp, adds_terms) != 0;  // by a vote, not anew at the end
   const std::uint32_t term_mask = adds_terms && works && valid && row < cached ? ~0u : 0;
   to = device::kept(to);
   std::uint64_t* const out = Digest ? device::kept(p.digest + token) : nullptr;
   const int place_in_block = Digest ? device::kept(thread) : 0;
-  device::keep_order(p.none, to, low_index, high_index, term_mask);
+  device::keep_order(p.none, to, low_key.low, low_key.high, high_key.low, high_key.high, term_mask);
 
   kv_append_quads<T> y = mine.quads(x);
   if (__any_sync(device::full_warp, weight != nullptr)) {
@@ -274,11 +279,6 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
     y.high.store(to + mine.high);
   }
   if (!warp_adds) return;
-  const auto key_of = [&](std::uint32_t pair, std::uint32_t element) {
-    const contract::digest_key even = contract::digest_even_key(pair);
-    return element / kv_append_quad<T>::size % quads == 0 ? even : contract::digest_odd_key(even);
-  };
-  const contract::digest_key low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
   const std::uint64_t mask = term_mask | static_cast<std::uint64_t>(term_mask) << 32;
   const device::integer_parts terms =
       device::parts_in_warp((digest_quad(y.low.word, low_key) + digest_quad(y.high.word, high_key)) & mask);
