@@ -10,10 +10,10 @@
 #include "bi/kernel/attention_mma.cuh"
 #include "bi/kernel/attention_split.cuh"
 #include "bi/launch_attention_prefill.cuh"
+#include "bi/launch_attention_queue.cuh"
 #include "bi/launch_attention_relay.cuh"
 #include "bi/launch_attention_shared.cuh"
 #include "bi/launch_attention_split.cuh"
-#include "bi/launch_attention_queue.cuh"
 #include "bi/runtime.hpp"
 #include "bi/schedule/attention.hpp"
 

@@ -378,11 +378,14 @@ TEST_CASE("launchers: workspaces that are null, short by a byte or misaligned", 
 TEST_CASE("launchers: many long views have a queue, which a kernel makes before, and a fold after", "[runtime]") {
   auto a = long_attention();
   a.limits.max_requests = a.limits.max_rows = a.requests = a.rows = 256, a.limits.max_view = 16384;
-  const auto launch = [&] {
+  const auto launch = [&](int processors = 132) {
     fake = hopper();
+    fake.processors = processors;
     REQUIRE(attention::launch(a, room(attention::workspace_bytes(a.limits)), stream));
     return fake.launches;
   };
+  CHECK(launch(233).size() == 3);
+  CHECK(launch(250).size() == 2);  // the workspace has no room for a queue
   const auto queued = launch();
   REQUIRE(queued.size() == 3);
   CHECK((queued[0].grid.x == 1 && queued[1].grid.x == 132 && queued[1].cluster <= 1));
