@@ -87,11 +87,16 @@ std::vector<std::pair<std::string, std::uint64_t>> contracts_of(const model_conf
   const auto gemm = [](std::int64_t n, std::int64_t depth) {
     return k::gemm_v1<bf16>{k::default_slices(n, depth)}.id();
   };
-  return {{"gemm_qkv", gemm(c.qkv_width(), c.hidden)}, {"gemm_o", gemm(c.hidden, c.heads_q * c.head_dim)},
-          {"gemm_gate_up", gemm(2 * c.mlp, c.hidden)}, {"gemm_down", gemm(c.hidden, c.mlp)},
-          {"gemm_head", gemm(c.vocab, c.hidden)},      {"attention", k::attention_v1<bf16>::id()},
-          {"rms_norm", k::rms_norm_draft::id()},       {"rope", k::rope_draft::id()},
-          {"activation", k::activation_draft::id()},   {"sample", k::sample_draft::id()},
+  return {{"gemm_qkv", gemm(c.qkv_width(), c.hidden)},
+          {"gemm_o", gemm(c.hidden, c.heads_q * c.head_dim)},
+          {"gemm_gate_up", gemm(2 * c.mlp, c.hidden)},
+          {"gemm_down", gemm(c.hidden, c.mlp)},
+          {"gemm_head", gemm(c.vocab, c.hidden)},
+          {"attention", k::attention_v1<bf16>::id()},
+          {"rms_norm", k::rms_norm_draft::id()},
+          {"rope", k::rope_draft::id()},
+          {"activation", k::activation_draft::id()},
+          {"sample", k::sample_draft::id()},
           {"digest", k::digest_halves_draft::id()}};
 }
 

@@ -23,7 +23,8 @@ inline std::int64_t attention_queue_records(std::int64_t blocks, std::int64_t re
   return blocks + (bytes + record - 1) / record;
 }
 
-// A queue of whole items, or shares of all leaves and the kernel that folds what they cut, as the lengths are.
+// The kernel that makes the queue, the one whose blocks have shares of the longest requests' leaves and then whole items, and the one
+// that folds what is cut.
 template <class Contract, int HeadDim, class T>
 status attention_queue(const attention_args<T>& a, const schedule::attention_schedule& s, void* data,
                        cuda_stream stream) {
@@ -50,7 +51,7 @@ status attention_queue(const attention_args<T>& a, const schedule::attention_sch
   if (!st) return st;
   launch_shape make;
   make.grid.x = 1;
-  make.block.x = device::attention_queue_requests;
+  make.block.x = kernel::attention_queue_threads;
   make.programmatic = true;
   st = launch("attention", kernel::attention_queue_make_kernel<Contract, T>, make, p, stream);
   if (!st) return st;
@@ -64,7 +65,7 @@ status attention_queue(const attention_args<T>& a, const schedule::attention_sch
   return attention_fold<Contract, HeadDim>(p.split.a, p.split.partials, l, s.blocks, s.blocks, stream);
 }
 
-// Whether blocks may take whole items from a queue.
+// Whether blocks take whole items from a queue, and s says so.
 template <class Contract, int HeadDim, class T>
 status pick_queue(const attention_args<T>& a, schedule::attention_schedule& s, std::int64_t processors) {
   if (s.kernel != schedule::attention_kernel::split || s.row_warps != 1 || s.cluster != 0 || s.whole_items) return {};

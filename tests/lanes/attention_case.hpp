@@ -138,4 +138,29 @@ class attention_case {
   mutable std::vector<float> lse_;
 };
 
+// Where a case's partial results of so many blocks go; nobody has written there yet. records: of what is cut, and what lies behind
+// those of the blocks.
+class split_workspace {
+ public:
+  template <class T, int HeadDim>
+  split_workspace(const attention_case<T, HeadDim>& c, bi::kernel::attention_split_params<T>& p, int blocks,
+                  std::int64_t records = 0) {
+    constexpr std::size_t aligned = 256;
+    const std::int64_t rows = p.a.batch.tile_rows, total = c.leaves() * p.a.batch.requests * p.a.heads_kv;
+    const auto space = bi::schedule::attention_split_carve(blocks, c.leaves(), total, rows, HeadDim,
+                                                           sizeof(bi::device::attention_cut), records);
+    bytes_.assign(static_cast<std::size_t>(space.bytes) + aligned, 0x5a);
+    unsigned char* const bytes =
+        bytes_.data() + (aligned - reinterpret_cast<std::uintptr_t>(bytes_.data()) % aligned) % aligned;
+    p.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
+    p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
+    p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
+    p.partials.places.a_block = space.places_a_block;
+    p.partials.rows = rows;
+  }
+
+ private:
+  std::vector<unsigned char> bytes_;
+};
+
 }  // namespace test

@@ -37,20 +37,10 @@ void by_mma(const attention_case<T, HeadDim>& c, int blocks, test::generator& g)
 template <class T, int HeadDim>
 void by_leaves(const attention_case<T, HeadDim>& c, int blocks, int slots, test::generator& g) {
   using contract = typename attention_case<T, HeadDim>::contract;
-  const bi::attention_args<T>& a = c.args();
   k::attention_split_params<T> p = c.split_params(slots);
-  const std::int64_t rows = p.a.batch.tile_rows, leaves = c.leaves();
-  const std::int64_t total = leaves * a.requests * p.a.heads_kv, items = a.requests * p.a.heads_kv;
-  const auto space =
-      bi::schedule::attention_split_carve(blocks, leaves, total, rows, HeadDim, sizeof(bi::device::attention_cut));
-  std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 16, 0x5a);
-  auto* const bytes =
-      reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 15) / 16 * 16);
-  p.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
-  p.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.partials.places.a_block = space.places_a_block;
-  p.partials.rows = rows, p.partials.by_item = items <= blocks;
+  const test::split_workspace workspace(c, p, blocks);
+  const std::int64_t rows = p.partials.rows, items = p.a.batch.requests * p.a.heads_kv;
+  p.partials.by_item = items <= blocks;
   REQUIRE((k::attention_leaves_bytes<contract, HeadDim>(slots)) <= static_cast<int>(sizeof k::shared));
   lanes::launch(blocks, k::attention_leaves_threads, k::attention_leaves_kernel<contract, T, HeadDim>, p, g);
   const std::int64_t units = (p.partials.by_item ? items : blocks) * rows * (HeadDim / k::attention_fold_columns);

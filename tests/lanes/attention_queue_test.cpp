@@ -37,19 +37,9 @@ void by_queue(const attention_case<T, HeadDim>& c, int blocks, int dealt, int sl
   k::attention_queue_params<T> p = {};
   p.split = c.split_params(slots);
   p.blocks = blocks;
-  const std::int64_t rows = a.limits.max_q_len * p.split.a.batch.group, items = a.requests * a.limits.heads_kv;
-  const auto space = bi::schedule::attention_split_carve(blocks, c.leaves(), c.leaves() * items, rows, HeadDim,
-                                                         sizeof(bi::device::attention_cut), blocks + a.requests);
-  std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 256, 0x5a);
-  auto* const bytes =
-      reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 255) / 256 * 256);
-  p.split.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
+  const test::split_workspace workspace(c, p.split, blocks, blocks + a.requests);
   p.queue = reinterpret_cast<bi::device::attention_queue*>(p.split.partials.cuts + blocks);
   p.order = reinterpret_cast<std::int32_t*>(p.queue + 1);
-  p.split.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.split.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.split.partials.places.a_block = space.places_a_block;
-  p.split.partials.rows = rows;
   REQUIRE((k::attention_queue_bytes<contract, HeadDim>(slots)) <= 227 * 1024);
   lanes::launch(1, k::attention_queue_threads, k::attention_queue_make_kernel<contract, T>, p, g);
   if (dealt >= 0) {
@@ -61,10 +51,8 @@ void by_queue(const attention_case<T, HeadDim>& c, int blocks, int dealt, int sl
     }
   }
   if (together) {
-    lanes::cluster side_by_side(blocks);
-    lanes::where.grid.x = static_cast<unsigned>(blocks);
-    side_by_side.run(
-        0, k::attention_leaves_threads, [&](int) { k::attention_queue_kernel<contract, T, HeadDim>(p); }, g);
+    lanes::launch_clusters(1, blocks, k::attention_leaves_threads, k::attention_queue_kernel<contract, T, HeadDim>, p,
+                           g);
   } else {
     lanes::launch(blocks, k::attention_leaves_threads, k::attention_queue_kernel<contract, T, HeadDim>, p, g);
   }

@@ -29,33 +29,19 @@ template <class T, int HeadDim>
 bool by_relay(const attention_case<T, HeadDim>& c, const bi::device::attention_relay_shape& shape, int slots,
               test::generator& g, bool together = true) {
   using contract = typename attention_case<T, HeadDim>::contract;
-  const bi::attention_args<T>& a = c.args();
   k::attention_relay_params<T> p = {};
   p.split = c.split_params(slots);
   p.shape = shape;
-  const std::int64_t rows = a.limits.max_q_len * p.split.a.batch.group, items = a.requests * a.limits.heads_kv;
-  const auto space =
-      bi::schedule::attention_split_carve(shape.blocks(), c.leaves(), c.leaves() * items, rows, HeadDim,
-                                          sizeof(bi::device::attention_cut), shape.blocks() + shape.singles + 1);
-  std::vector<unsigned char> workspace(static_cast<std::size_t>(space.bytes) + 256, 0x5a);
-  auto* const bytes =
-      reinterpret_cast<unsigned char*>((reinterpret_cast<std::uintptr_t>(workspace.data()) + 255) / 256 * 256);
-  p.split.partials.cuts = reinterpret_cast<bi::device::attention_cut*>(bytes);
+  const test::split_workspace workspace(c, p.split, shape.blocks(), shape.blocks() + shape.singles + 1);
   p.rest_cuts = p.split.partials.cuts + shape.blocks();
   p.through = reinterpret_cast<std::int32_t*>(p.rest_cuts + shape.singles);
-  p.split.partials.ml = reinterpret_cast<float*>(bytes + space.records);
-  p.split.partials.o = reinterpret_cast<float*>(bytes + space.records + space.ml);
-  p.split.partials.places.a_block = space.places_a_block;
-  p.split.partials.rows = rows;
   REQUIRE((k::attention_relay_bytes<contract, HeadDim>(slots)) <= 227 * 1024);
   lanes::launch_clusters(shape.clusters, shape.cluster, k::attention_leaves_threads,
                          k::attention_relay_kernel<contract, T, HeadDim>, p, g);
   p.is_single = true;
   if (together) {
-    lanes::cluster side_by_side(shape.blocks());
-    lanes::where.grid.x = static_cast<unsigned>(shape.blocks());
-    side_by_side.run(
-        0, k::attention_leaves_threads, [&](int) { k::attention_relay_kernel<contract, T, HeadDim>(p); }, g);
+    lanes::launch_clusters(1, shape.blocks(), k::attention_leaves_threads,
+                           k::attention_relay_kernel<contract, T, HeadDim>, p, g);
   } else {
     lanes::shared_memory() = k::shared;
     lanes::launch(shape.blocks(), k::attention_leaves_threads, k::attention_relay_kernel<contract, T, HeadDim>, p, g);

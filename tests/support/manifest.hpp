@@ -311,7 +311,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_relay_schedules(s
   return all;
 }
 
-// Those, and those of whole items from a queue, or shares, as the lengths are.
+// Those, and those of whole items from a queue.
 inline std::vector<bi::schedule::attention_schedule> attention_long_schedules(std::int64_t head_dim,
                                                                               std::int64_t packed,
                                                                               std::int64_t requests) {

@@ -40,14 +40,14 @@ BI_HD constexpr digest_key digest_even_key(std::uint32_t pair) {
 BI_HD constexpr digest_key digest_odd_key(const digest_key& even) {
   return {even.high * digest_odd_low, even.low * digest_odd_high};
 }
-BI_HD constexpr std::uint64_t digest_term_of(std::uint64_t word, const digest_key& key) {
-  const std::uint32_t low = static_cast<std::uint32_t>(word) + key.low,
-                      high = static_cast<std::uint32_t>(word >> 32) + key.high;
+BI_HD constexpr std::uint64_t digest_term_of(std::uint32_t low, std::uint32_t high, const digest_key& key) {
+  low += key.low, high += key.high;
   return static_cast<std::uint64_t>(low) * high + (static_cast<std::uint64_t>(low + high) << 32);  // 2^64 falls away
 }
 BI_HD constexpr std::uint64_t digest_term(std::uint64_t word, std::uint64_t index) {
   const digest_key even = digest_even_key(static_cast<std::uint32_t>(index / 2));
-  return digest_term_of(word, index % 2 == 0 ? even : digest_odd_key(even));
+  return digest_term_of(static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32),
+                        index % 2 == 0 ? even : digest_odd_key(even));
 }
 BI_HD constexpr std::uint64_t digest_length_term(std::uint64_t bytes) { return mix64(bytes); }
 

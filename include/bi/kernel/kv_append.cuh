@@ -199,9 +199,8 @@ BI_D std::uint64_t digest_pairs(const std::uint32_t (&halves)[Halves], std::uint
 #pragma unroll
   for (int i = 0; i < Halves; i += 4) {
     const contract::digest_key even = contract::digest_even_key(pair + static_cast<std::uint32_t>(i / 4));
-    sum += contract::digest_term_of(halves[i] | static_cast<std::uint64_t>(halves[i + 1]) << 32, even) +
-           contract::digest_term_of(halves[i + 2] | static_cast<std::uint64_t>(halves[i + 3]) << 32,
-                                    contract::digest_odd_key(even));
+    sum += contract::digest_term_of(halves[i], halves[i + 1], even) +
+           contract::digest_term_of(halves[i + 2], halves[i + 3], contract::digest_odd_key(even));
   }
   return sum;
 }

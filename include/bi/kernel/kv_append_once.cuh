@@ -143,12 +143,11 @@ BI_D void normalise(const kv_append_quad<T>& weight, float scale, kv_append_quad
 // The terms of a quad, of which the first word has this key. Two words are a pair.
 template <int Halves>
 BI_D std::uint64_t digest_quad(const std::uint32_t (&halves)[Halves], const contract::digest_key& key) {
-  const std::uint64_t first = contract::digest_term_of(halves[0] | static_cast<std::uint64_t>(halves[1]) << 32, key);
+  const std::uint64_t first = contract::digest_term_of(halves[0], halves[1], key);
   if constexpr (Halves == 2) {
     return first;
   } else {
-    return first + contract::digest_term_of(halves[2] | static_cast<std::uint64_t>(halves[3]) << 32,
-                                            contract::digest_odd_key(key));
+    return first + contract::digest_term_of(halves[2], halves[3], contract::digest_odd_key(key));
   }
 }
 

@@ -34,7 +34,7 @@ struct attention_schedule {
   // as there are any (bi/kernel/attention_relay.cuh); 0: all blocks are in clusters. least_leaves: of a block, on average, from which
   // they do.
   int singles = 0, least_leaves = 0;
-  // split, one row warp, without clusters: blocks take whole items from a queue if that pays (bi/kernel/attention_queue.cuh).
+  // split, one row warp, without clusters: blocks take whole items from a queue (bi/kernel/attention_queue.cuh).
   bool queued = false;
 
   friend constexpr bool operator==(const attention_schedule& a, const attention_schedule& b) {
@@ -90,7 +90,7 @@ constexpr int attention_cluster_blocks(std::int64_t blocks, std::int64_t items, 
   return most;
 }
 
-// Whether items may be so many, and so long, that a queue of whole ones pays for the kernel that makes it.
+// Whether items may be so many, and so long, that a queue pays for the kernel that makes it.
 constexpr bool attention_may_queue(std::int64_t blocks, std::int64_t items, std::int64_t leaves) {
   return items >= 2 * blocks && items * leaves >= 32 * blocks;
 }
