@@ -109,11 +109,10 @@ kernel::kv_append_work kv_append_work_of(const kernel::kv_append_params<T>& p, s
   const bool one_round = divided || threads / p.lanes >= 2 * p.heads + p.heads_q;
   return one_round ? kernel::kv_append_work::round : kernel::kv_append_work::token;
 }
-// Bytes of shared memory for the digest's terms of so many threads: those of one warp need none, if it has them at once.
+// Bytes of shared memory for the digest's terms of so many threads: in one round none are kept.
 template <class T>
 int kv_append_terms_bytes(const kernel::kv_append_params<T>& p, kernel::kv_append_work work, int threads) {
-  const bool at_once = work == kernel::kv_append_work::round && 2 * p.heads * p.lanes <= 32;
-  return p.digest == nullptr || at_once ? 0 : 8 * threads;
+  return p.digest == nullptr || work == kernel::kv_append_work::round ? 0 : 8 * threads;
 }
 
 }  // namespace launch_detail

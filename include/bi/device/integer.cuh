@@ -18,22 +18,15 @@ struct integer_max {
   BI_HD std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return a < b ? b : a; }
 };
 
-// A sum modulo 2^64 of up to 2^16 numbers, in three parts that add up by themselves: 2^0, 2^16 and 2^32 times.
-struct integer_parts {
-  std::uint32_t low, middle, high;
-
-  BI_D std::uint64_t sum() const {
-    return low + (static_cast<std::uint64_t>(middle) << 16) + (static_cast<std::uint64_t>(high) << 32);
-  }
-};
-// Over a warp, for all of its threads: an instruction a part; a butterfly takes 20, one after the other.
-BI_D inline integer_parts parts_in_warp(std::uint64_t v) {
+// The sum modulo 2^64 over a warp, for all of its threads, in three parts, 2^0, 2^16 and 2^32 times: an instruction a part; a
+// butterfly takes 20, one after the other.
+BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) {
   constexpr unsigned all = 0xffffffffu;
-  const auto low = static_cast<std::uint32_t>(v);
-  return {__reduce_add_sync(all, low & 0xffffu), __reduce_add_sync(all, low >> 16),
-          __reduce_add_sync(all, static_cast<std::uint32_t>(v >> 32))};
+  const auto of_low = static_cast<std::uint32_t>(v);
+  const std::uint32_t low = __reduce_add_sync(all, of_low & 0xffffu), middle = __reduce_add_sync(all, of_low >> 16),
+                      high = __reduce_add_sync(all, static_cast<std::uint32_t>(v >> 32));
+  return low + (static_cast<std::uint64_t>(middle) << 16) + (static_cast<std::uint64_t>(high) << 32);
 }
-BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) { return parts_in_warp(v).sum(); }
 
 template <int Threads>
 struct integer_scratch {

@@ -13,9 +13,6 @@
 BI_NAMESPACE_BEGIN
 namespace device {
 
-// The value is made here, as far as the first compiler goes.
-BI_D inline void keep_here(std::uint32_t& x) { asm volatile("" : "+r"(x)); }
-
 template <class T>
 BI_D std::uint32_t order_bits(T x) {
   if constexpr (std::is_pointer_v<T>) {

@@ -15,6 +15,7 @@
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/load.cuh"
+#include "bi/device/ptx/order.cuh"
 #include "bi/device/ptx/store.cuh"
 #include "bi/device/rope.cuh"
 #include "bi/device/row.cuh"
@@ -205,14 +206,20 @@ BI_D std::uint64_t digest_pairs(const std::uint32_t (&halves)[Halves], std::uint
   return sum;
 }
 
+// A token's digest where each warp adds its terms to it as soon as it has them, so that none waits for another. By the threads of
+// these warps, one of which clears it before any adds.
+template <class T>
+BI_D void clear_digest(const kv_append_params<T>& p, int thread, int threads) {
+  if (thread == 0) p.digest[blockIdx.x] = 0;
+  device::named_barrier(1, threads);
+}
+
 // What each thread of a thread block has come to of a token, in the shared memory of a launch. kv_append_terms_bytes says
 // how much it takes. One warp adds them up, so that the others have done.
 class kv_append_terms {
  public:
   BI_D explicit kv_append_terms(int thread)
       : mine_(device::launch_shared_address() + 8 * static_cast<std::uint32_t>(thread)) {}
-  // Made here, not where it is used. Called by whole warps.
-  BI_D void keep() { mine_ = device::kept(mine_); }
   BI_D void set(std::uint64_t terms) const { device::store_shared_8(mine_, terms); }
   BI_D std::uint64_t get() const { return device::load_shared_8(mine_); }
   // What threads from .. end - 1, whole warps, have set: a lane's part of it, for the first warp.
@@ -231,7 +238,7 @@ class kv_append_terms {
   }
 
  private:
-  std::uint32_t mine_;
+  const std::uint32_t mine_;
 };
 
 // Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more than 64.
@@ -295,6 +302,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
   std::int64_t token = blockIdx.x;
   std::uint32_t next = load_token(p, token);
   kv_append_vectors<T> next_x = load(token, begin + group);
+  if (Digest && one_round && busy > 32 && part == 0 && thread < busy) clear_digest(p, thread, busy);
   for (; token < p.tokens; token += gridDim.x) {
     const kv_append_token now = token_of(next);
     if (!one_token) next = load_token(p, token + gridDim.x);
@@ -309,15 +317,26 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
     if (rotates && lane < mine.pair_lanes) load_angles(p.rope, now.position, mine, angles);
 
     int place_in_block = part == 0 ? thread : busy;
-    kv_append_terms block_terms(thread);
-    if (Digest && one_round) {
+    const kv_append_terms block_terms(thread);
+    std::uint64_t* digest = nullptr;
+    if constexpr (Digest && one_round) {  // made here, not where it is used
       place_in_block = device::kept(place_in_block);
-      block_terms.keep();
+      digest = device::kept(p.digest + token);
     }
     const std::uint32_t token_pair = static_cast<std::uint32_t>(now.run_index) * p.token_pairs;
     // Of the warps that have k or v. The first one, which begins with k and so is one of the last, waits for the others.
     const auto end_digest = [&](std::uint64_t terms) {
       if (place_in_block >= busy) return;
+      if constexpr (one_round) {
+        terms = device::sum_in_warp(terms);
+        if (place_in_block % 32 != 0) return;
+        if (busy > 32) {
+          device::add_global_8(digest, terms);
+        } else {
+          *digest = terms;
+        }
+        return;
+      }
       if (busy > 32) {
         if (place_in_block >= 32) {
           block_terms.set(terms);

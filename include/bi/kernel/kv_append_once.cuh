@@ -14,6 +14,7 @@
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/load.cuh"
+#include "bi/device/ptx/order.cuh"
 #include "bi/device/ptx/store.cuh"
 #include "bi/device/rope.cuh"
 #include "bi/device/row.cuh"
@@ -151,44 +152,12 @@ BI_D std::uint64_t digest_quad(const std::uint32_t (&halves)[Halves], const cont
   }
 }
 
-// What a token's warps come to: integer_parts in shared memory, whose address is made once, ahead of its use.
-class kv_append_sums {
- public:
-  static constexpr int words = 4;  // the last is nobody's
-
-  BI_D explicit kv_append_sums(std::uint32_t* memory) : memory_(device::shared_address(memory)) {
-    device::keep_here(memory_);
-  }
-  // Called by `words` threads and more, who meet before they add.
-  BI_D void clear(int thread) const {
-    if (thread < words) device::store_shared(at(thread), 0);
-  }
-  // Called by whole warps: a lane a part.
-  BI_D void add(const device::integer_parts& p, int lane) const {
-    if (lane < 3) device::add_shared(at(lane), lane == 0 ? p.low : lane == 1 ? p.middle : p.high);
-  }
-  // When all have added.
-  BI_D std::uint64_t sum() const {
-    device::integer_parts p;
-    std::uint32_t none;
-    device::load_shared_16(memory_, p.low, p.middle, p.high, none);
-    return p.sum();
-  }
-
- private:
-  BI_D std::uint32_t at(int word) const { return memory_ + 4 * static_cast<std::uint32_t>(word); }
-
-  std::uint32_t memory_;
-};
-
 // The heads of k, of v and of q, in this order, are dealt out to groups of `lanes` threads, a head each. gridDim.y thread
 // blocks share a token: the first has k and v then, and the others q. All that does not come from memory is made ahead
 // of the wait; who has nothing to do loads what another has, so that nobody branches.
 template <class Norm, class Rope, class T, bool Digest>
 BI_KERNEL __launch_bounds__(kv_append_threads,
                             kv_append_blocks<T, false>) void kv_append_once_kernel(const kv_append_params<T> p) {
-  __shared__ __align__(16) std::uint32_t sum_words[kv_append_sums::words];
-  const kv_append_sums sums(sum_words);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread >> p.lane_bits;
   const int groups = static_cast<int>(blockDim.x) >> p.lane_bits;
   const int heads = static_cast<int>(p.heads), cached = 2 * heads, all = cached + static_cast<int>(p.heads_q);
@@ -220,15 +189,12 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   const auto pair_of = [&](std::uint32_t element) {
     return static_cast<std::uint32_t>(row) * p.head_pairs + element / (quads * kv_append_quad<T>::size);
   };
-  if (adds_terms && with_terms > 32) {
-    sums.clear(thread);
-    device::named_barrier(1, with_terms);
-  }
   const std::uint32_t low_pair = pair_of(mine.low), high_pair = pair_of(mine.high);
   device::keep_order(p.none, source, weights, slot_at, position_at, run_index_at, cos, sin, to, page_stride,
                      token_stride, low_pair, high_pair);
 
   device::begin_dependent();
+  if (adds_terms) clear_digest(p, thread, with_terms);
   const std::uint32_t position = device::load_global_4(position_at);
   std::uint32_t slot_low, slot_high;
   device::load_global_8(slot_at, slot_low, slot_high);
@@ -254,7 +220,8 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
     const contract::digest_key even = contract::digest_even_key(pair);
     return element / kv_append_quad<T>::size % quads == 0 ? even : contract::digest_odd_key(even);
   };
-  const contract::digest_key low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
+  contract::digest_key low_key = {}, high_key = {};
+  if constexpr (Digest) low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
   const bool warp_adds = Digest && __any_sync(device::full_warp, adds_terms) != 0;  // by a vote, not anew at the end
   const std::uint32_t term_mask = adds_terms && works && valid && row < cached ? ~0u : 0;
   to = device::kept(to);
@@ -279,23 +246,10 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   }
   if (!warp_adds) return;
   const std::uint64_t mask = term_mask | static_cast<std::uint64_t>(term_mask) << 32;
-  const device::integer_parts terms =
-      device::parts_in_warp((digest_quad(y.low.word, low_key) + digest_quad(y.high.word, high_key)) & mask);
-  const auto write = [&](std::uint64_t sum) {
-    if (place_in_block != 0) return;
-    device::store_global_8(out, static_cast<std::uint32_t>(sum), static_cast<std::uint32_t>(sum >> 32));
-  };
-  if (with_terms == 32) {
-    write(terms.sum());
-    return;
-  }
-  sums.add(terms, place_in_block & 31);
-  if (place_in_block >= 32) {
-    device::named_arrive(1, with_terms);
-  } else {
-    device::named_barrier(1, with_terms);
-    write(sums.sum());
-  }
+  const std::uint64_t terms =
+      device::sum_in_warp((digest_quad(y.low.word, low_key) + digest_quad(y.high.word, high_key)) & mask);
+  if ((place_in_block & 31) != 0) return;
+  device::add_global_8(out, terms);
 }
 
 }  // namespace kernel

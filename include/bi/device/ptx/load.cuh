@@ -36,13 +36,6 @@ BI_D inline void load_global_8(const void* p, std::uint32_t& a, std::uint32_t& b
 }
 
 // Of shared memory, by shared_address.
-BI_D inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c,
-                                std::uint32_t& d) {
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a), "=r"(b), "=r"(c), "=r"(d)
-               : "r"(address)
-               : "memory");
-}
 BI_D inline std::uint64_t load_shared_8(std::uint32_t address) {
   std::uint64_t x;
   asm volatile("ld.shared.b64 %0, [%1];" : "=l"(x) : "r"(address) : "memory");

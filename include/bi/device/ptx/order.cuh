@@ -16,11 +16,14 @@ BI_D inline void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); 
 BI_D inline void store_flag(std::int32_t* p, std::int32_t x) {
   asm volatile("st.relaxed.gpu.global.s32 [%0], %1;" : : "l"(__cvta_generic_to_global(p)), "r"(x) : "memory");
 }
-// An addition of integers.
+// An addition of integers: in whatever order, the sum is the same.
 BI_D inline void add_flag(std::int32_t* p, std::int32_t x) {
   asm volatile("red.relaxed.gpu.global.add.s32 [%0], %1;" : : "l"(__cvta_generic_to_global(p)), "r"(x) : "memory");
 }
-// The same, and what was there before.
+BI_D inline void add_global_8(std::uint64_t* p, std::uint64_t x) {
+  asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" : : "l"(__cvta_generic_to_global(p)), "l"(x) : "memory");
+}
+// The same of a flag, and what was there before.
 BI_D inline std::int32_t take_flag(std::int32_t* p, std::int32_t x) {
   std::int32_t before;
   asm volatile("atom.relaxed.gpu.global.add.s32 %0, [%1], %2;"

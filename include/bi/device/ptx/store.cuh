@@ -32,15 +32,9 @@ BI_D inline void discard_line(void* p) {
   asm volatile("discard.global.L2 [%0], 128;" : : "l"(__cvta_generic_to_global(p)) : "memory");
 }
 
-// To shared memory, by shared_address: a word, and an addition to one that no other thread comes between.
-BI_D inline void store_shared(std::uint32_t address, std::uint32_t x) {
-  asm volatile("st.shared.b32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
-}
+// To shared memory, by shared_address.
 BI_D inline void store_shared_8(std::uint32_t address, std::uint64_t x) {
   asm volatile("st.shared.b64 [%0], %1;" : : "r"(address), "l"(x) : "memory");
-}
-BI_D inline void add_shared(std::uint32_t address, std::uint32_t x) {
-  asm volatile("red.shared.add.u32 [%0], %1;" : : "r"(address), "r"(x) : "memory");
 }
 
 }  // namespace device

@@ -29,10 +29,6 @@ inline void load_global_8(const void* p, std::uint32_t& a, std::uint32_t& b) {
   std::memcpy(words, p, sizeof words);
   a = words[0], b = words[1];
 }
-inline void load_shared_16(std::uint32_t address, std::uint32_t& a, std::uint32_t& b, std::uint32_t& c,
-                           std::uint32_t& d) {
-  load_global_16(lanes::shared_memory() + address, a, b, c, d);
-}
 inline std::uint64_t load_shared_8(std::uint32_t address) {
   std::uint64_t x;
   std::memcpy(&x, lanes::shared_memory() + address, sizeof x);

@@ -13,6 +13,7 @@ namespace device {
 inline void fence_gpu() {}
 inline void store_flag(std::int32_t* p, std::int32_t x) { *p = x; }
 inline void add_flag(std::int32_t* p, std::int32_t x) { *p += x; }
+inline void add_global_8(std::uint64_t* p, std::uint64_t x) { *p += x; }
 inline std::int32_t take_flag(std::int32_t* p, std::int32_t x) {
   const std::int32_t before = *p;
   *p += x;

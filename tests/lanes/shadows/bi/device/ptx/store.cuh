@@ -21,16 +21,8 @@ inline void store_global_8(void* p, std::uint32_t a, std::uint32_t b) {
   const std::uint32_t words[2] = {a, b};
   std::memcpy(p, words, sizeof words);
 }
-inline void store_shared(std::uint32_t address, std::uint32_t x) {
-  std::memcpy(lanes::shared_memory() + address, &x, sizeof x);
-}
 inline void store_shared_8(std::uint32_t address, std::uint64_t x) {
   std::memcpy(lanes::shared_memory() + address, &x, sizeof x);
-}
-inline void add_shared(std::uint32_t address, std::uint32_t x) {
-  std::uint32_t before;
-  std::memcpy(&before, lanes::shared_memory() + address, sizeof before);
-  store_shared(address, before + x);
 }
 
 }  // namespace device
