@@ -161,10 +161,11 @@ BI_D __noinline__ void choose_low(const device::row_part<T> part, int vocab, con
   __syncthreads();
   const float largest = float_of_key(m.cut.most);
   const float cell = mul_rn(min_nan(sub_rn(largest, float_of_key(~m.cut.least)), far_below), 1.0f / sample_threads);
+  const float per_cell = div_rn(1.0f, cell);
 #pragma unroll
   for (int i = 0; i < words_each * width; ++i) {
     if (!greater(value(i), neg_inf_f32())) continue;
-    const float at = min_nan(max_num(div_rn(sub_rn(largest, value(i)), cell), 0.0f), sample_threads - 1.0f);
+    const float at = min_nan(max_num(mul_rn(sub_rn(largest, value(i)), per_cell), 0.0f), sample_threads - 1.0f);
     atomicAdd(&m.bins.low[uint64_from_float_rz(at)], 1u);  // integer atomic
   }
   __syncthreads();

@@ -13,6 +13,10 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
+// Called by all threads of a block; each gets the largest of all. Ends with a barrier.
+BI_D inline __noinline__ std::uint64_t largest_of_block(std::uint64_t value, sample_memory& m) {
+  return device::block_reduce(value, m.reduce, device::integer_max{});
+}
 template <class Contract>
 BI_D __noinline__ std::uint64_t token_weight(float x, float max) {
   return Contract::top_p_weight(x, max);

@@ -70,7 +70,7 @@ BI_D __noinline__ cut_result plan_second_pass(const sample_plan& plan, sample_me
   const sample_cuts cuts = row_cuts(plan, max);
   // What is far below the largest need not be listed, be it among the first.
   const bool lists_all = !greater(listed_from, max_num(sub_rn(max, far_below), least_candidate()));
-  if (thread == 0) set_second_pass(m, cuts, least_candidate(), inf_f32(), neg_inf_f32());
+  if (thread == 0) set_second_pass(m, cuts, listed_from, inf_f32(), neg_inf_f32());
   if (nan != 0 || !is_finite(max)) {
     __syncthreads();
     return {cut_step::slow_way, 0, exchange.state()};
@@ -251,9 +251,15 @@ BI_D __noinline__ cut_result settle_row(const sample_plan& plan, sample_memory& 
   }
   if (thread == 0) exchange.expect_collected(pairs - own);
   exchange.wait_collected();
-  std::uint64_t last = last_in_list<Contract>(m, pairs, rule, target - above, 0);
+  // A list that a sample of the row made goes from the value that it told to the row's largest.
+  rank_list ranks = {list, 2 * pairs};
+  rank_digits within = {0, short_rank(rule.max, 0)};
+  if (plan.lists && greater(m.cut.low, least_candidate())) within.low = short_rank(m.cut.low, sample_id_mask);
+  std::uint64_t last = last_in_list<Contract>(m, ranks, rule, target - above, 0, within);
+  if (plan.lists && last != 0) ranks = gather_kept(m, ranks, last);
   if (rule.k != 0 && less(plan.top_p, 1.0f)) {
-    last = last_in_list<Contract>(m, pairs, {0, plan.top_p, rule.max}, 0, last);
+    within.low = plan.lists ? last : 0;
+    last = last_in_list<Contract>(m, ranks, {0, plan.top_p, rule.max}, 0, last, within);
   }
   if (thread == 0) {
     m.cut.cuts.value = neg_inf_f32(), m.cut.cuts.id = -1;
@@ -261,8 +267,8 @@ BI_D __noinline__ cut_result settle_row(const sample_plan& plan, sample_memory& 
   }
   __syncthreads();
 #pragma unroll 1
-  for (int i = thread; !m.once.settles && i < 2 * pairs; i += sample_threads) {
-    const std::uint64_t rank_here = list[i];
+  for (int i = thread; !m.once.settles && i < ranks.count; i += sample_threads) {
+    const std::uint64_t rank_here = ranks.rank[i];
     if (rank_here == 0) continue;
     draw_token<Contract>(plan.words, &m.cut.cuts, now, short_rank_id(rank_here), float_of_key(rank_value(rank_here)));
   }
@@ -280,7 +286,7 @@ BI_D __noinline__ unsigned cut_slowly(const device::row_part<T> part, const samp
     const std::uint32_t key = contract::ordered_key(scaled_max<Contract>(to_f32(part.x[i]), plan.inverse));
     largest = key > largest ? key : largest;
   }
-  const std::uint64_t of_block = device::block_reduce(largest, m.reduce, device::integer_max{});
+  const std::uint64_t of_block = largest_of_block(largest, m);
   const device::message* const all = exchange.tell(of_block, 0);
 #pragma unroll 1
   for (int b = 0; b < exchange.blocks(); ++b) {

@@ -34,7 +34,8 @@ struct rank_digits {
   }
 };
 
-// Of the ranks at the border, at most 32 in m.few, and the weight of those before them: the last that is kept. Warp 0.
+// Of the ranks at the border, at most 32 in m.few and 0 after them, and the weight of those before them: the last that is
+// kept. Warp 0.
 template <class Contract>
 BI_D void settle_few(sample_memory& m, const cut_rule& rule, std::uint64_t target) {
   const int lane = static_cast<int>(threadIdx.x), count = static_cast<int>(m.cut.few);
@@ -42,9 +43,12 @@ BI_D void settle_few(sample_memory& m, const cut_rule& rule, std::uint64_t targe
   const std::uint64_t weight = mine != 0 ? rule.template weight<Contract>(float_of_key(rank_value(mine))) : 0;
   std::uint64_t before = 0;
 #pragma unroll 1
-  for (int i = 0; i < count; ++i) {
-    const std::uint64_t w = __shfl_sync(device::full_warp, static_cast<unsigned long long>(weight), i);
-    if (m.few[i] > mine) before += w;
+  for (int first = 0; first < count; first += 8) {
+#pragma unroll
+    for (int i = first; i < first + 8; ++i) {
+      const std::uint64_t w = __shfl_sync(device::full_warp, static_cast<unsigned long long>(weight), i);
+      before += m.few[i] > mine ? w : 0;
+    }
   }
   std::uint64_t last = mine != 0 && before < target ? mine : ~std::uint64_t{0};
 #pragma unroll
@@ -81,31 +85,43 @@ BI_D inline void set_border(sample_memory& m, int first_bin, std::uint64_t befor
   m.cut.border_count = 0;
 }
 
+// Ranks in shared memory, and 0 for what is none.
+struct rank_list {
+  const std::uint64_t* rank;
+  int count;
+};
+
 // The last listed rank that is kept: those before it weigh less than the target, of which 0 is first set to what the
-// rule makes of all ranks from at_least on; at_least, if all are kept. All threads of a block.
+// rule makes of all ranks from at_least on; at_least, if all are kept. `within`: where those are, if its low isn't 0;
+// otherwise that is looked up. All threads of a block.
 template <class Contract>
-BI_D __noinline__ std::uint64_t last_in_list(sample_memory& m, int pairs, const cut_rule rule, std::uint64_t target,
-                                             std::uint64_t at_least) {
+BI_D __noinline__ std::uint64_t last_in_list(sample_memory& m, const rank_list list, const cut_rule rule,
+                                             std::uint64_t target, std::uint64_t at_least, const rank_digits within) {
   const int thread = static_cast<int>(threadIdx.x);
-  const std::uint64_t* const list = listed_ranks(m);
   const auto for_ranks = [&](auto fn) {
 #pragma unroll 1
-    for (int i = thread; i < 2 * pairs; i += sample_threads) fn(list[i]);
+    for (int i = thread; i < list.count; i += sample_threads) fn(list.rank[i]);
   };
   rank_digits digits = {at_least > 0 ? at_least : 1, ~std::uint64_t{0}};
+  bool known = within.low != 0;
+  if (known) digits = within;
 #pragma unroll 1
   while (true) {
-    std::uint64_t high = 0, low = 0;
-    for_ranks([&](std::uint64_t r) {
-      if (digits.has(r)) high = r > high ? r : high, low = ~r > low ? ~r : low;
-    });
-    digits.high = device::block_reduce(high, m.reduce, device::integer_max{});
-    digits.low = ~device::block_reduce(low, m.reduce, device::integer_max{});
-    if (digits.low > digits.high) return at_least;  // there is none
+    if (!known) {
+      std::uint64_t high = 0, low = 0;
+      for_ranks([&](std::uint64_t r) {
+        if (digits.has(r)) high = r > high ? r : high, low = ~r > low ? ~r : low;
+      });
+      digits.high = largest_of_block(high, m);
+      digits.low = ~largest_of_block(low, m);
+      if (digits.low > digits.high) return at_least;  // there is none
+    }
+    known = false;
     fill_bins<Contract>(m, rule, digits, for_ranks);
+    if (thread < 32) m.few[thread] = 0;
+    if (thread == 0) m.cut.few = 0;
     const std::uint64_t first = m.bins.weight(2 * thread), second = m.bins.weight(2 * thread + 1);
     two_sums ahead = {}, total;
-    if (thread == 0) m.cut.few = 0;
     const bool found = find_border<Contract>(
         {first + second, 0}, ahead, rule, target, total, m, nullptr,
         [&](const two_sums& before) { set_border(m, 2 * thread, before.a, first, second, target); });
@@ -125,6 +141,22 @@ BI_D __noinline__ std::uint64_t last_in_list(sample_memory& m, int pairs, const 
   if (thread < 32) settle_few<Contract>(m, rule, target);
   __syncthreads();
   return m.cut.last;
+}
+
+// The listed ranks from `last` on, no more than are kept of a top-k that lists, side by side: what then goes over them
+// finds one in every place. All threads of a block; ends with a barrier.
+static_assert(sizeof(sample_memory::outliers) >= 1024 * sizeof(std::uint64_t), "room for those of lists_top_k()");
+BI_D inline rank_list gather_kept(sample_memory& m, const rank_list list, std::uint64_t last) {
+  auto* const kept = reinterpret_cast<std::uint64_t*>(m.outliers);
+  if (threadIdx.x == 0) m.cut.few = 0;
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < list.count; i += sample_threads) {
+    if (list.rank[i] >= last)
+      kept[atomicAdd(&m.cut.few, 1u)] = list.rank[i];  // integer atomic: the list's order is free
+  }
+  __syncthreads();
+  return {kept, static_cast<int>(m.cut.few)};
 }
 
 // The same of a row in global memory, by all threads of a cluster; slow, and for every row.
