@@ -51,12 +51,17 @@ struct outputs {
 
 template <class T>
 void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::values kind, float factor,
-           test::generator& g, bool logprob = true) {
+           test::generator& g, bool logprob = true, int above = 0) {
   auto logits = test::random_vector<T>(rows * vocab, kind, g.next());
   for (T& x : logits) x = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(x), factor));
+  for (std::int64_t i = 0; i < rows * above; ++i) {
+    const float x = 6.0f + 0.25f * static_cast<float>(g.below(20));
+    logits[static_cast<std::size_t>(i / above * vocab + g.between(0, vocab - 1))] = bi::cvt_rn<T>(x);
+  }
   auto params = settings(rows, vocab, g);
   for (sample_params& each : params) {
     if (!logprob && g.chance(70)) each.top_k = 0, each.top_p = 1.0f, each.min_p = 0.0f;
+    if (above > 0) each.top_k = 0, each.temperature = 1.0f;
   }
   outputs expected(rows), got(rows);
   bi::sample_args<T> a;
@@ -100,6 +105,16 @@ TEST_CASE("sample: its kernel draws the reference's tokens on the CPU, rows of a
     }
     for (const float factor : {1e-3f, 1e3f, 1e6f, 1e30f})
       check<bi::bf16>(6, 1500, 1, once, test::values::ties, factor, g);
+  }
+}
+
+// What a row's bins were chosen by has none of them, and some are equal: the border is among them, or close by.
+TEST_CASE("sample: of rows with a few values far above the others, the border among them is settled on the CPU",
+          "[lanes][sample]") {
+  test::generator g(3);
+  for (const int above : {2, 5, 12, 300}) {
+    check<float>(12, 24000, 1, true, test::values::normal, 1.0f, g, true, above);
+    check<bi::bf16>(6, 40000, 1, true, test::values::normal, 1.0f, g, true, above);
   }
 }
 

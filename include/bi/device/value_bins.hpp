@@ -95,7 +95,7 @@ struct border_bounds {
 };
 
 // Of one token: what those before it and those after it, itself among these, weigh together, where each weighs
-// exp2_about((x - max) log2(e)) and sums of 300 are added at most.
+// exp2_about((x - max) log2(e)) and is part of 64 additions and one for each 8192 tokens.
 struct token_bounds {
   border_bounds border;
   float near, lost;
@@ -103,8 +103,10 @@ struct token_bounds {
   BI_HD static token_bounds top_p(float top_p, float max, int vocab) {
     token_bounds b = {};
     b.border.p = top_p, b.border.rest = sub_rn(1.0f, top_p);
+    // Exponents down to -46, below which nothing counts, are off by 3 units in the last place, and by one of max log2(e).
+    const float sums = fma_rn(0x1p-13f, float_from_int(vocab), 64.0f);
+    const float off = fma_rn(sums, 0x1p-24f, fma_rn(0x1p-23f, abs(max), 0x1p-17f));
     // Of values so large that their differences say nothing of weights NaN, which proves nothing.
-    const float off = fma_rn(0x1p-18f, abs(max), 0x1p-14f);
     b.near = less(off, 0.5f) ? sub_rn(1.0f, off) : nan_f32();
     // As weights are cut to integers.
     b.lost = mul_rn(float_from_int(vocab), 0x1p-43f);

@@ -164,13 +164,8 @@ BI_D bool sample_cut_row(const device::row_part<T>& part, int vocab, device::row
     once_result r = settle_once<Contract>(plan, vocab, m, now, exchange, largest);
     exchange.go_on_at(r.exchange);
     if (r.next == once_step::one_token) {
-      token_sums token;
-      read_again(part, ring);
-      for_pieces(part, ring, false, true, m, nullptr,
-                 [&](const slot_view<T>& v, bool) { add_token_sums(v, plan.inverse, plan.top_k != 0, m.once, token); });
-      r = settle_token<Contract>(plan, vocab, m, now, exchange, token);
+      r = settle_tokens<Contract>(part, plan, vocab, m, now, exchange);
       exchange.go_on_at(r.exchange);
-      ring.resume();
     }
     if (r.next == once_step::done) return true;
   } else {

@@ -21,7 +21,8 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-inline constexpr int sample_once_bins = 1;  // of sample_counts, whose values are listed for top-p
+inline constexpr int sample_most_doubtful = 4;  // in a row whose tokens are told one after another
+inline constexpr int sample_once_bins = 1;      // of sample_counts, whose values are listed for top-p
 inline constexpr int counts_of_thread = device::value_bin_count / sample_threads;
 
 // Not min-p alone, which needs no counts otherwise, nor a top-k of 16-bit values, many of which are equal at its border.
@@ -38,7 +39,7 @@ BI_D inline bool has_room(const once_state& once) {
 // Of all weights, or of all tokens for top-k: the share of those that are taken for kept before it is known.
 BI_D inline float hopeful_share(const sample_plan& plan, int vocab) {
   if (plan.top_k != 0) return div_rn(mul_rn(0.5f, float_from_int(plan.top_k)), float_from_int(vocab));
-  return less(plan.top_p, 1.0f) ? mul_rn(0.4f, max_num(plan.top_p, 0.0f)) : 0.5f;
+  return less(plan.top_p, 1.0f) ? mul_rn(0.5f, max_num(plan.top_p, 0.0f)) : 0.5f;
 }
 
 // What a thread's counters weigh, each value as the largest of its bin. `skip`: without the first sample_once_bins.
@@ -110,7 +111,7 @@ BI_D __noinline__ void raise_hope(sample_memory& m, const sample_plan& plan, int
   __syncthreads();
 }
 
-// What a row takes after its one pass: nothing; a second one that tells whether the one doubtful token is kept; or one
+// What a row takes after its one pass: nothing; a second one that tells whether the best doubtful token is kept; or one
 // that settles the border.
 enum class once_step { done, one_token, second_pass };
 struct once_result {
@@ -232,7 +233,7 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
   device::border_bounds bounds = {};
   const float* const x = reinterpret_cast<const float*>(of_outliers);
   float* const weight = m.lane;
-  const int slots = (seen_by_any & 4u) != 0 ? blocks * outlier_share * 4 : 0;
+  const int slots_each = outlier_share * 4, slots = (seen_by_any & 4u) != 0 ? blocks * slots_each : 0;
   if (border && possible) {
     float mine = 0.0f, ahead = 0.0f, total;
     if (thread < groups) {
@@ -303,9 +304,15 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
       float above = 0.0f, equals = 0.0f, below = 0.0f;
 #pragma unroll 1
       for (int j = 0; j < slots; ++j) {
-        above = add_rn(above, greater(x[j], value) ? weight[j] : 0.0f);
-        equals = add_rn(equals, equal(x[j], value) ? weight[j] : 0.0f);
-        below = add_rn(below, less(x[j], value) ? weight[j] : 0.0f);
+        if (!greater(x[j], neg_inf_f32())) {  // no more of this block
+          j += slots_each - 1 - j % slots_each;
+        } else if (greater(x[j], value)) {
+          above = add_rn(above, weight[j]);
+        } else if (less(x[j], value)) {
+          below = add_rn(below, weight[j]);
+        } else {
+          equals = add_rn(equals, weight[j]);
+        }
       }
       const float own =
           mul_rn(float_from_int64(static_cast<std::int64_t>(token_weight<Contract>(value, max))), 0x1p-44f);
@@ -323,9 +330,9 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
     }
   }
   const std::uint64_t own_unsure = unsure;
-  unsure = device::block_reduce(unsure, m.reduce, device::integer_max{});
+  unsure = largest_of_block(unsure, m);
   if (unsure != 0 && unsure == own_unsure) once.doubtful_x = unsure_x;
-  sure = device::block_reduce(sure, m.reduce, device::integer_max{});
+  sure = largest_of_block(sure, m);
   bool listed = false, one = false;
   std::uint64_t bar = 0;
   if (possible) {
@@ -333,18 +340,18 @@ BI_D __noinline__ once_result settle_once(const sample_plan& plan, int vocab, sa
     all = exchange.tell(sure, unsure, now.bar,
                         bits_of(once.doubtful_x) | static_cast<std::uint64_t>(once.doubtfuls) << 32);
     std::uint32_t doubtfuls = 0;
+    unsure = 0;
 #pragma unroll 1
     for (int b = 0; b < blocks; ++b) {
       sure = all[2 * b].a > sure ? all[2 * b].a : sure;
-      unsure = all[2 * b].b > unsure ? all[2 * b].b : unsure;
-      const auto here = static_cast<std::uint32_t>(all[2 * b + 1].b >> 32);
-      if (here != 0) unsure_x = float_of(static_cast<std::uint32_t>(all[2 * b + 1].b));
-      doubtfuls += here;
+      const std::uint64_t of_block = all[2 * b + 1].b;
+      if (all[2 * b].b > unsure) unsure = all[2 * b].b, unsure_x = float_of(static_cast<std::uint32_t>(of_block));
+      doubtfuls += static_cast<std::uint32_t>(of_block >> 32);
       bar = all[2 * b + 1].a > bar ? all[2 * b + 1].a : bar;
     }
     listed = contract::rank_key(sure > unsure ? sure : unsure) >= bar;
     possible = sure > unsure && listed;
-    one = listed && doubtfuls == 1;
+    one = listed && doubtfuls <= sample_most_doubtful;
   }
   if (possible) {
     if (thread == 0 && rank == 0) now.best = sure;
@@ -380,7 +387,7 @@ BI_D __noinline__ cut_result settle_cuts(const sample_plan& plan, sample_memory&
     const std::uint64_t rank = once.rank[i];
     if (rank > best && cuts.keeps<Contract>(once.x[i], contract::rank_id(rank))) best = rank;
   }
-  best = device::block_reduce(best, m.reduce, device::integer_max{});
+  best = largest_of_block(best, m);
   all = exchange.tell(best, 0);
 #pragma unroll 1
   for (int b = 0; b < exchange.blocks(); ++b) best = all[2 * b].a > best ? all[2 * b].a : best;

@@ -150,14 +150,16 @@ struct value_counter {
   BI_D float largest() const { return Scaled ? most : mul_rn(most, inverse); }
 
  private:
-  // Rare, so it reads them again.
+  // Few, so they are read again.
   template <class T>
   BI_D void list_outliers(const slot_view<T>& v, sample_memory& m) const {
+    unsigned which = 0;
+#pragma unroll
+    for (int i = 0; i < v.values; ++i) which |= greater(mul_rn(v.value(i), inverse), m.cut.outlier) ? 1u << i : 0u;
 #pragma unroll 1
-    for (int i = 0; i < v.values; ++i) {
-      const int at = v.place(i);
-      const float x = at < v.part->count ? mul_rn(v.logit(at), inverse) : neg_inf_f32();
-      if (!greater(x, m.cut.outlier) || m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
+    for (; which != 0; which &= which - 1) {
+      const float x = mul_rn(v.logit(v.place(__ffs(static_cast<int>(which)) - 1)), inverse);
+      if (m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
       const std::uint32_t place = atomicAdd(&m.cut.outliers, 1u);  // integer atomic: the list's order is free
       if (place < sample_most_outliers) m.outliers[place] = x;
     }

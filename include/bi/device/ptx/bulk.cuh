@@ -19,6 +19,14 @@ BI_D inline void copy_bulk(std::uint32_t shared, const void* global, int bytes, 
                : "memory");
 }
 
+// The same into the L2 cache.
+BI_D inline void prefetch_bulk(const void* global, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;"
+               :
+               : "l"(__cvta_generic_to_global(global)), "r"(bytes)
+               : "memory");
+}
+
 // A box of 4 dimensions; the policy says what the L2 cache should do with it.
 BI_D inline void tma_load_4d(std::uint32_t shared, const void* map, std::uint32_t barrier, int x, int y, int z, int w,
                              std::uint64_t policy) {

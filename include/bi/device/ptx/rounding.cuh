@@ -25,10 +25,27 @@ BI_D inline float fma_saturated(float a, float b, float c) {
   return r;
 }
 
-// 2^x, off by 2^-21 of it at most.
+// 2^x, off by 2^-21 of it at most; 0 where that is subnormal.
 BI_D inline float exp2_about(float x) {
   float r;
-  asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
+// Adds w to `above` where x is greater than `than`, and to `others` where it isn't. Said so, or the compiler branches.
+BI_D inline void add_by_order(float x, float than, float w, float& above, float& others) {
+  asm("{\n\t.reg .pred p;\n\tsetp.gt.f32 p, %2, %3;\n\t@p add.rn.f32 %0, %0, %4;\n\t@!p add.rn.f32 %1, %1, %4;\n\t}"
+      : "+f"(above), "+f"(others)
+      : "f"(x), "f"(than), "f"(w));
+}
+
+// Whether any of four is equal to x. Without branches, again.
+BI_D inline unsigned any_equals(float a, float b, float c, float d, float x) {
+  unsigned r;
+  asm("{\n\t.reg .pred p;\n\tsetp.eq.f32 p, %1, %5;\n\tsetp.eq.or.f32 p, %2, %5, p;\n\tsetp.eq.or.f32 p, %3, %5, p;\n\t"
+      "setp.eq.or.f32 p, %4, %5, p;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+      : "=r"(r)
+      : "f"(a), "f"(b), "f"(c), "f"(d), "f"(x));
   return r;
 }
 

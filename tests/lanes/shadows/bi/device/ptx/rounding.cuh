@@ -23,7 +23,16 @@ inline float fma_saturated(float a, float b, float c) {
   const float x = std::fma(a, b, c);
   return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
 }
-inline float exp2_about(float x) { return std::exp2(x) * (1.0f - 0x1p-22f); }
+inline float exp2_about(float x) {
+  const float r = std::exp2(x) * (1.0f - 0x1p-22f);
+  return r < 0x1p-126f ? 0.0f : r;
+}
+inline void add_by_order(float x, float than, float w, float& above, float& others) {
+  (x > than ? above : others) += w;
+}
+inline unsigned any_equals(float a, float b, float c, float d, float x) {
+  return a == x || b == x || c == x || d == x ? 1u : 0u;
+}
 inline void count_shared(std::uint32_t address) {
   ++*reinterpret_cast<std::uint32_t*>(lanes::shared_memory() + address);
 }
