@@ -99,6 +99,26 @@ BI_D bool is_raised(const slot_view<T>& v, int pieces) {
   return piece == 0 || (piece == 4 && piece < pieces - 1);
 }
 
+// The values of the first bins, of which a thread has some among a piece. Rare, so it is not inlined and reads them again:
+// the code of pieces without any stays short.
+template <class T>
+BI_D __noinline__ void list_outliers(const device::row_part<T>& part, const T* slot, int begin, int copied,
+                                     float inverse, sample_memory& m) {
+  slot_view<T> v;
+  v.part = &part, v.slot = slot, v.begin = begin, v.copied = copied;
+  v.load();
+  unsigned which = 0;
+#pragma unroll
+  for (int i = 0; i < v.values; ++i) which |= greater(mul_rn(v.value(i), inverse), m.cut.outlier) ? 1u << i : 0u;
+#pragma unroll 1
+  for (; which != 0; which &= which - 1) {
+    const float x = mul_rn(v.logit(v.place(__ffs(static_cast<int>(which)) - 1)), inverse);
+    if (m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
+    const std::uint32_t place = atomicAdd(&m.cut.outliers, 1u);  // integer atomic: the list's order is free
+    if (place < sample_most_outliers) m.outliers[place] = x;
+  }
+}
+
 // Counts values in bins; for top-p, lists those of the first bins, few of which may weigh the most. Logits are scaled
 // first only where a bin has to be exactly that of the scaled value.
 template <bool Scaled>
@@ -144,26 +164,12 @@ struct value_counter {
       between(q);
     }
     most = max_nan(most, recent);
-    if (greater(Scaled ? recent : mul_rn(recent, inverse), outlier)) list_outliers(v, m);
+    if (greater(Scaled ? recent : mul_rn(recent, inverse), outlier)) {
+      list_outliers(*v.part, v.slot, v.begin, v.copied, inverse, m);
+    }
   }
   // The largest scaled value; NaN if there is one.
   BI_D float largest() const { return Scaled ? most : mul_rn(most, inverse); }
-
- private:
-  // Few, so they are read again.
-  template <class T>
-  BI_D void list_outliers(const slot_view<T>& v, sample_memory& m) const {
-    unsigned which = 0;
-#pragma unroll
-    for (int i = 0; i < v.values; ++i) which |= greater(mul_rn(v.value(i), inverse), m.cut.outlier) ? 1u << i : 0u;
-#pragma unroll 1
-    for (; which != 0; which &= which - 1) {
-      const float x = mul_rn(v.logit(v.place(__ffs(static_cast<int>(which)) - 1)), inverse);
-      if (m.cut.bins.bin(x) >= m.cut.first_bins * sample_fine) continue;
-      const std::uint32_t place = atomicAdd(&m.cut.outliers, 1u);  // integer atomic: the list's order is free
-      if (place < sample_most_outliers) m.outliers[place] = x;
-    }
-  }
 };
 
 // ---- the second pass

@@ -39,6 +39,7 @@ BI_D __noinline__ token_sums sum_part(const device::row_part<T> part, float inve
   const int id = contract::rank_id(once.doubtful) - part.first;
   const auto weight = [&](float y) { return OfCounts ? 1.0f : device::exp2_about(fma_rn(y, log2e, from)); };
   token_sums s;
+  unsigned equals_before = 0, equals_after = 0;  // which weigh the same
 #pragma unroll 1
   for (int at = thread * width; at < part.count; at += words * step) {
     device::packed_words word[words];
@@ -64,18 +65,23 @@ BI_D __noinline__ token_sums sum_part(const device::row_part<T> part, float inve
       }
       equals |= device::any_equals(y[0], y[1], y[2], y[3], x);
     }
-    if (equals != 0) {  // of which those of lower ids come before it
-      here = {};
-#pragma unroll 1
-      for (int i = 0; i < words * width; ++i) {
-        const int place = at + i / width * step + i % width;
-        if (place >= part.count) break;
-        const float y = mul_rn(to_f32(part.x[place]), inverse);
-        device::add_by_order(equal(y, x) && place < id ? inf_f32() : y, x, weight(y), here.before, here.after);
-      }
-    }
     s.before = add_rn(s.before, here.before), s.after = add_rn(s.after, here.after);
+    if (equals == 0) continue;
+    unsigned which = 0;
+#pragma unroll
+    for (int i = 0; i < words * width; ++i) {
+      const float y = mul_rn(part.element(word[i / width], i % width), inverse);
+      which |= less(y, x) || greater(y, x) ? 0u : 1u << i;
+    }
+#pragma unroll 1
+    for (; which != 0; which &= which - 1) {
+      const int i = __ffs(static_cast<int>(which)) - 1;
+      const bool first = at + i / width * step + i % width < id;
+      equals_before += first ? 1u : 0u, equals_after += first ? 0u : 1u;
+    }
   }
+  s.before = fma_rn(float_from_uint(equals_before), weight(x), s.before);
+  s.after = fma_rn(float_from_uint(equals_after), weight(x), s.after);
   return s;
 }
 

@@ -32,10 +32,11 @@ BI_D inline float exp2_about(float x) {
   return r;
 }
 
-// Adds w to `above` where x is greater than `than`, and to `others` where it isn't. Said so, or the compiler branches.
-BI_D inline void add_by_order(float x, float than, float w, float& above, float& others) {
-  asm("{\n\t.reg .pred p;\n\tsetp.gt.f32 p, %2, %3;\n\t@p add.rn.f32 %0, %0, %4;\n\t@!p add.rn.f32 %1, %1, %4;\n\t}"
-      : "+f"(above), "+f"(others)
+// Adds w to `above` where x is greater than `than`, and to `below` where it is less. Said so, or the compiler branches.
+BI_D inline void add_by_order(float x, float than, float w, float& above, float& below) {
+  asm("{\n\t.reg .pred p, q;\n\tsetp.gt.f32 p, %2, %3;\n\tsetp.lt.f32 q, %2, %3;\n\t"
+      "@p add.rn.f32 %0, %0, %4;\n\t@q add.rn.f32 %1, %1, %4;\n\t}"
+      : "+f"(above), "+f"(below)
       : "f"(x), "f"(than), "f"(w));
 }
 

@@ -27,8 +27,9 @@ inline float exp2_about(float x) {
   const float r = std::exp2(x) * (1.0f - 0x1p-22f);
   return r < 0x1p-126f ? 0.0f : r;
 }
-inline void add_by_order(float x, float than, float w, float& above, float& others) {
-  (x > than ? above : others) += w;
+inline void add_by_order(float x, float than, float w, float& above, float& below) {
+  if (x > than) above += w;
+  if (x < than) below += w;
 }
 inline unsigned any_equals(float a, float b, float c, float d, float x) {
   return a == x || b == x || c == x || d == x ? 1u : 0u;
