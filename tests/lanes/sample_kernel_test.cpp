@@ -3,6 +3,7 @@
 #define LANES_SHARED_AT_LAUNCH
 #include "lanes/warps.hpp"
 // The lanes' words come first.
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -49,20 +50,11 @@ struct outputs {
         flags(static_cast<std::size_t>(rows), 77u) {}
 };
 
+// The kernel's outputs are the reference's.
 template <class T>
-void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::values kind, float factor,
-           test::generator& g, bool logprob = true, int above = 0) {
-  auto logits = test::random_vector<T>(rows * vocab, kind, g.next());
-  for (T& x : logits) x = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(x), factor));
-  for (std::int64_t i = 0; i < rows * above; ++i) {
-    const float x = 6.0f + 0.25f * static_cast<float>(g.below(20));
-    logits[static_cast<std::size_t>(i / above * vocab + g.between(0, vocab - 1))] = bi::cvt_rn<T>(x);
-  }
-  auto params = settings(rows, vocab, g);
-  for (sample_params& each : params) {
-    if (!logprob && g.chance(70)) each.top_k = 0, each.top_p = 1.0f, each.min_p = 0.0f;
-    if (above > 0) each.top_k = 0, each.temperature = 1.0f;
-  }
+void check(const std::vector<T>& logits, const std::vector<sample_params>& params, int blocks, bool once,
+           test::generator& g, bool logprob = true) {
+  const auto rows = static_cast<std::int64_t>(params.size()), vocab = static_cast<std::int64_t>(logits.size()) / rows;
   outputs expected(rows), got(rows);
   bi::sample_args<T> a;
   a.logits = logits.data(), a.params = params.data(), a.rows = rows, a.vocab = vocab;
@@ -82,11 +74,49 @@ void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::v
   std::memset(bi::kernel::shared, 0x5a, bi::kernel::sample_memory_bytes);
   lanes::launch(blocks, bi::kernel::sample_threads,
                 bi::kernel::sample_kernel<bi::contract::sample_draft, T, sample_params>, p, g);
-  INFO(rows << " rows of " << vocab << ", " << blocks << " blocks, once " << once << ", values "
-            << static_cast<int>(kind) << ", factor " << factor);
+  INFO(rows << " rows of " << vocab << ", " << blocks << " blocks, once " << once);
   REQUIRE(test::difference(got.token, expected.token) == "");
   REQUIRE(test::difference(got.logprob, expected.logprob) == "");
   REQUIRE(test::difference(got.flags, expected.flags) == "");
+}
+
+template <class T>
+void check(std::int64_t rows, std::int64_t vocab, int blocks, bool once, test::values kind, float factor,
+           test::generator& g, bool logprob = true, int above = 0) {
+  auto logits = test::random_vector<T>(rows * vocab, kind, g.next());
+  for (T& x : logits) x = bi::cvt_rn<T>(bi::mul_rn(bi::to_f32(x), factor));
+  for (std::int64_t i = 0; i < rows * above; ++i) {
+    const float x = 6.0f + 0.25f * static_cast<float>(g.below(20));
+    logits[static_cast<std::size_t>(i / above * vocab + g.between(0, vocab - 1))] = bi::cvt_rn<T>(x);
+  }
+  auto params = settings(rows, vocab, g);
+  for (sample_params& each : params) {
+    if (!logprob && g.chance(70)) each.top_k = 0, each.top_p = 1.0f, each.min_p = 0.0f;
+    if (above > 0) each.top_k = 0, each.temperature = 1.0f;
+  }
+  INFO("values " << static_cast<int>(kind) << ", factor " << factor);
+  check(logits, params, blocks, once, g, logprob);
+}
+
+// Of each row 30% are surely kept by top-p, and 20% so close to each other that all are about its border, of so many values.
+template <class T>
+void check_border(std::int64_t rows, std::int64_t vocab, std::uint32_t values, test::generator& g) {
+  auto params = settings(rows, vocab, g);
+  std::vector<T> logits;
+  for (sample_params& each : params) {
+    double sure = 0, about = 0, rest = 0;
+    for (std::int64_t i = 0; i < vocab; ++i) {
+      const std::uint32_t part = g.below(10);
+      const auto drawn = static_cast<float>(g.below(values)) / static_cast<float>(values);
+      const float x = part < 3 ? 2.75f + drawn : part < 5 ? 2.5f + 0x1p-12f * drawn : 0.5f + drawn;
+      logits.push_back(bi::cvt_rn<T>(x));
+      (part < 3 ? sure : part < 5 ? about : rest) += std::exp(static_cast<double>(bi::to_f32(logits.back())));
+    }
+    const double in_between = 0.1 + 0.08 * g.below(10);
+    each.temperature = 1.0f, each.top_k = 0, each.min_p = 0.0f;
+    each.top_p = static_cast<float>((sure + in_between * about) / (sure + about + rest));
+  }
+  check(logits, params, 1, true, g);
 }
 
 }  // namespace
@@ -125,5 +155,13 @@ TEST_CASE("sample: of rows with few different values, a token in doubt and a lon
   for (int round = 0; round < 3; ++round) {
     check<float>(20, 6000, 1, true, test::values::ties, 0.5f, g);
     check<bi::bf16>(20, 9000, 1, true, test::values::ties, 1.0f, g);
+  }
+}
+
+TEST_CASE("sample: tokens in doubt about top-p's border are told one after another on the CPU", "[lanes][sample]") {
+  test::generator g(4);
+  for (const std::uint32_t values : {1u << 20, 64u, 3u}) {
+    check_border<float>(24, 9000, values, g);
+    check_border<bi::bf16>(8, 9000, values, g);
   }
 }
