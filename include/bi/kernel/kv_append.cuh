@@ -13,7 +13,6 @@
 #include "bi/device/integer.cuh"
 #include "bi/device/order.cuh"
 #include "bi/device/ptx/cluster.cuh"
-#include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/load.cuh"
 #include "bi/device/ptx/order.cuh"
 #include "bi/device/ptx/store.cuh"
@@ -21,6 +20,7 @@
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
 #include "bi/device/view.cuh"
+#include "bi/kernel/kv_append_digest.cuh"
 
 // The K of a head in the cache depends on that head's k, the norm's weight and eps, the token's position and that row
 // of the table, and so does a head of q; the V is a copy. A token's digest depends on what is written and on its index.
@@ -192,54 +192,6 @@ BI_D void normalise(const T* weight, float scale, device::held_vector<T>& x) {
   for (int e = 0; e < width; ++e) y[e] = Norm::template value<T>(x[e], scale, w[e]);
   x.set(y);
 }
-
-// The terms of pairs of words that lie one after the other, four halves each; `pair` is the index of the first.
-template <int Halves>
-BI_D std::uint64_t digest_pairs(const std::uint32_t (&halves)[Halves], std::uint32_t pair) {
-  std::uint64_t sum = 0;
-#pragma unroll
-  for (int i = 0; i < Halves; i += 4) {
-    const contract::digest_key even = contract::digest_even_key(pair + static_cast<std::uint32_t>(i / 4));
-    sum += contract::digest_term_of(halves[i], halves[i + 1], even) +
-           contract::digest_term_of(halves[i + 2], halves[i + 3], contract::digest_odd_key(even));
-  }
-  return sum;
-}
-
-// A token's digest where each warp adds its terms to it as soon as it has them, so that none waits for another. By the threads of
-// these warps, one of which clears it before any adds.
-template <class T>
-BI_D void clear_digest(const kv_append_params<T>& p, int thread, int threads) {
-  if (thread == 0) p.digest[blockIdx.x] = 0;
-  device::named_barrier(1, threads);
-}
-
-// What each thread of a thread block has come to of a token, in the shared memory of a launch. kv_append_terms_bytes says
-// how much it takes. One warp adds them up, so that the others have done.
-class kv_append_terms {
- public:
-  BI_D explicit kv_append_terms(int thread)
-      : mine_(device::launch_shared_address() + 8 * static_cast<std::uint32_t>(thread)) {}
-  BI_D void set(std::uint64_t terms) const { device::store_shared_8(mine_, terms); }
-  BI_D std::uint64_t get() const { return device::load_shared_8(mine_); }
-  // What threads from .. end - 1, whole warps, have set: a lane's part of it, for the first warp.
-  BI_D std::uint64_t sum_of_lane(int from, int end) const {
-    constexpr int each = 3;  // loads under way; with the first warp's these are 128 threads
-    std::uint64_t sum = 0;
-#pragma unroll 1
-    for (int t = from; t < end; t += 32 * each) {
-#pragma unroll
-      for (int i = 0; i < each; ++i) {
-        const int other = t + 32 * i;
-        if (other < end) sum += device::load_shared_8(mine_ + 8 * static_cast<std::uint32_t>(other));
-      }
-    }
-    return sum;
-  }
-
- private:
-  const std::uint32_t mine_;
-};
 
 // Thread blocks an SM that ptxas leaves registers for; code for architectures before sm_90 takes a few more than 64.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900

@@ -21,6 +21,7 @@
 #include "bi/device/vector.cuh"
 #include "bi/device/view.cuh"
 #include "bi/kernel/kv_append.cuh"
+#include "bi/kernel/kv_append_digest.cuh"
 
 // As bi/kernel/kv_append.cuh, for few tokens. Their time is that of one dependent instruction after another, so nothing
 // is on the way from a token's data to its bytes that can be done before the data comes, or on other processors.
@@ -139,17 +140,6 @@ BI_D void normalise(const kv_append_quad<T>& weight, float scale, kv_append_quad
 #pragma unroll
   for (int e = 0; e < size; ++e) v[e] = Norm::template value<T>(to_f32(v[e]), scale, to_f32(w[e]));
   x.set(v);
-}
-
-// The terms of a quad, of which the first word has this key. Two words are a pair.
-template <int Halves>
-BI_D std::uint64_t digest_quad(const std::uint32_t (&halves)[Halves], const contract::digest_key& key) {
-  const std::uint64_t first = contract::digest_term_of(halves[0], halves[1], key);
-  if constexpr (Halves == 2) {
-    return first;
-  } else {
-    return first + contract::digest_term_of(halves[2], halves[3], contract::digest_odd_key(key));
-  }
 }
 
 // The heads of k, of v and of q, in this order, are dealt out to groups of `lanes` threads, a head each. gridDim.y thread
