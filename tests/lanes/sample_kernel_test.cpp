@@ -106,13 +106,13 @@ void check_border(std::int64_t rows, std::int64_t vocab, std::uint32_t values, t
   for (sample_params& each : params) {
     double sure = 0, about = 0, rest = 0;
     for (std::int64_t i = 0; i < vocab; ++i) {
-      const std::uint32_t part = g.below(10);
+      const std::int64_t part = g.below(10);
       const auto drawn = static_cast<float>(g.below(values)) / static_cast<float>(values);
       const float x = part < 3 ? 2.75f + drawn : part < 5 ? 2.5f + 0x1p-12f * drawn : 0.5f + drawn;
       logits.push_back(bi::cvt_rn<T>(x));
       (part < 3 ? sure : part < 5 ? about : rest) += std::exp(static_cast<double>(bi::to_f32(logits.back())));
     }
-    const double in_between = 0.1 + 0.08 * g.below(10);
+    const double in_between = 0.1 + 0.08 * static_cast<double>(g.below(10));
     each.temperature = 1.0f, each.top_k = 0, each.min_p = 0.0f;
     each.top_p = static_cast<float>((sure + in_between * about) / (sure + about + rest));
   }
