@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 // Warps on the CPU: device code itself, compiled for the host, runs with 32 lanes a warp, each with a stack of its own, which
@@ -86,21 +88,15 @@ class warp {
   // Lanes run body(lane). barrier: the thread block's, if they meet there.
   warp(unsigned block, unsigned first_thread, std::function<void(int)> body, block_barrier* barrier = nullptr,
        int rank = 0)
-      : block_(block),
-        rank_(rank),
-        first_thread_(first_thread),
-        body_(std::move(body)),
-        barrier_(barrier),
-        stacks_(32 * stack_bytes) {
-    for (int i = 0; i < 32; ++i) {
-      ucontext_t& c = lanes_[static_cast<std::size_t>(i)];
-      getcontext(&c);
-      c.uc_stack.ss_sp = stacks_.data() + static_cast<std::size_t>(i) * stack_bytes;
-      c.uc_stack.ss_size = stack_bytes;
-      c.uc_link = nullptr;
-      makecontext(&c, &warp::begin, 0);
+      : block_(block), rank_(rank), first_thread_(first_thread), body_(std::move(body)), barrier_(barrier) {
+    if (unused_stacks().empty()) {
+      stacks_.reset(new char[32 * stack_bytes]);
+    } else {
+      stacks_ = std::move(unused_stacks().back());
+      unused_stacks().pop_back();
     }
   }
+  ~warp() { unused_stacks().push_back(std::move(stacks_)); }
   warp(const warp&) = delete;
   warp& operator=(const warp&) = delete;
 
@@ -113,7 +109,7 @@ class warp {
       where.block.x = block_;
       where.rank = rank_;
       where.thread.x = first_thread_ + static_cast<unsigned>(i);
-      swapcontext(&scheduler_, &lanes_[static_cast<std::size_t>(i)]);
+      go_on(i);
       left = left || !ended_[static_cast<std::size_t>(i)];
     }
     return left;
@@ -125,7 +121,7 @@ class warp {
   static void pass() {
     warp* const self = now_;
     const int lane = lane_;
-    swapcontext(&self->lanes_[static_cast<std::size_t>(lane)], &scheduler_);
+    if (_setjmp(self->lanes_[static_cast<std::size_t>(lane)]) == 0) _longjmp(scheduler_, 1);
   }
   // All lanes meet; each leaves a value and finds those of all.
   static const std::array<std::uint64_t, 32>& meet(std::uint64_t value) {
@@ -164,6 +160,27 @@ class warp {
  private:
   static constexpr std::size_t stack_bytes = 64 * 1024;
 
+  // A lane runs where it left off, until it passes. Contexts are switched to once, as each switch is a call of the system; jumps
+  // from stack to stack are none. glibc's checked longjmp refuses them: these programs are built without _FORTIFY_SOURCE.
+  __attribute__((noinline)) void go_on(int lane) {
+    const auto i = static_cast<std::size_t>(lane);
+    if (_setjmp(scheduler_) != 0) return;
+    if (begun_[i]) _longjmp(lanes_[i], 1);
+    begun_[i] = true;
+    ucontext_t c;
+    getcontext(&c);
+    c.uc_stack.ss_sp = stacks_.get() + i * stack_bytes;
+    c.uc_stack.ss_size = stack_bytes;
+    c.uc_link = nullptr;
+    makecontext(&c, &warp::begin, 0);
+    setcontext(&c);
+  }
+  // Of warps that have ended; new ones would have to be mapped.
+  static std::vector<std::unique_ptr<char[]>>& unused_stacks() {
+    static std::vector<std::unique_ptr<char[]>> all;
+    return all;
+  }
+
   static void begin() {
     now_->body_(lane_);
     now_->ended_[static_cast<std::size_t>(lane_)] = true;
@@ -172,7 +189,7 @@ class warp {
 
   inline static warp* now_ = nullptr;
   inline static int lane_ = 0;
-  inline static ucontext_t scheduler_;
+  inline static jmp_buf scheduler_;
 
   const unsigned block_;
   const int rank_;
@@ -180,9 +197,9 @@ class warp {
   const std::function<void(int)> body_;
   block_barrier* const barrier_;
   int registers_ = 128;  // as the bounds of kernels leave that move any
-  std::vector<char> stacks_;
-  std::array<ucontext_t, 32> lanes_;
-  std::array<bool, 32> ended_ = {};
+  std::unique_ptr<char[]> stacks_;
+  jmp_buf lanes_[32];
+  std::array<bool, 32> begun_ = {}, ended_ = {};
   std::array<std::uint64_t, 32> values_[2];
   int met_ = 0;
   unsigned phase_ = 0;
