@@ -20,7 +20,7 @@
 #include <vector>
 
 // Warps on the CPU: device code itself, compiled for the host, runs with 32 lanes a warp, each with a stack of its own, which
-// take turns where lanes or a thread block's threads meet. Whose turn it is is drawn, so warps may run at any speeds.
+// take turns where lanes or a thread block's threads meet. Whose turn it is is drawn, and some have few, so warps may run at any speeds.
 // A test includes this first.
 
 #define threadIdx stub_threadIdx
@@ -249,9 +249,11 @@ inline void run_block(int threads, const std::function<void(int)>& body, test::g
   where.block_size = {static_cast<unsigned>(threads), 1, 1};
   const auto warps = make_warps(threads, body, barrier, block);
   std::vector<bool> ended(warps.size());
+  std::vector<int> speed;  // percent
+  for (std::size_t i = 0; i < warps.size(); ++i) speed.push_back(g.chance(70) ? 100 : 15);
   for (std::size_t left = warps.size(); left > 0;) {
     const auto i = static_cast<std::size_t>(g.below(static_cast<std::int64_t>(warps.size())));
-    if (ended[i] || warps[i]->run()) continue;
+    if (ended[i] || !g.chance(speed[i]) || warps[i]->run()) continue;
     ended[i] = true;
     --left;
   }
