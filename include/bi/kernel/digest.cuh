@@ -9,6 +9,7 @@
 #include "bi/device/flat.cuh"
 #include "bi/device/held.cuh"
 #include "bi/device/integer.cuh"
+#include "bi/device/ptx/order.cuh"
 #include "bi/device/view.cuh"
 
 // A digest depends on the bytes of its row or run. It is a sum of integers, so which thread adds what is free, and when:
@@ -35,8 +36,7 @@ BI_D inline void add_digest(std::uint64_t* out, std::uint64_t sum, int parts) {
   if (parts == 1) {
     *out = sum;
   } else {
-    // An integer atomic: in whatever order, the sum is the same.
-    atomicAdd(reinterpret_cast<unsigned long long*>(out), static_cast<unsigned long long>(sum));
+    device::add_global_8(out, sum);
   }
 }
 

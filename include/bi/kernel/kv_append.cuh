@@ -15,7 +15,6 @@
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/load.cuh"
 #include "bi/device/ptx/order.cuh"
-#include "bi/device/ptx/store.cuh"
 #include "bi/device/rope.cuh"
 #include "bi/device/row.cuh"
 #include "bi/device/vector.cuh"
@@ -276,7 +275,8 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
       digest = device::kept(p.digest + token);
     }
     const std::uint32_t token_pair = static_cast<std::uint32_t>(now.run_index) * p.token_pairs;
-    // Of the warps that have k or v. The first one, which begins with k and so is one of the last, waits for the others.
+    // Of the warps that have k or v. In one round each adds what it has; otherwise the first one, which begins with k and so is one of
+    // the last, waits for the others.
     const auto end_digest = [&](std::uint64_t terms) {
       if (place_in_block >= busy) return;
       if constexpr (one_round) {

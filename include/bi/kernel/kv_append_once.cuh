@@ -11,8 +11,6 @@
 #include "bi/device/held.cuh"
 #include "bi/device/integer.cuh"
 #include "bi/device/order.cuh"
-#include "bi/device/ptx/cluster.cuh"
-#include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/load.cuh"
 #include "bi/device/ptx/order.cuh"
 #include "bi/device/ptx/store.cuh"

@@ -82,7 +82,10 @@ struct sample_plan {
 };
 // By what a sample tells (choose_low), the list of so large a top-k has twice as many, and overflows in none of 10,000
 // rows; without a small one that holds for vocabularies of up to 2^18.
-BI_HD constexpr bool lists_top_k(int k, int vocab) { return k != 0 && (k <= 128 || (k <= 1024 && vocab <= 1 << 18)); }
+inline constexpr int sample_most_top_k_list = 1024;
+BI_HD constexpr bool lists_top_k(int k, int vocab) {
+  return k != 0 && (k <= 128 || (k <= sample_most_top_k_list && vocab <= 1 << 18));
+}
 template <class Contract, class Settings>
 BI_D void make_sample_plan(const Settings& s, int vocab, sample_plan& plan) {
   plan.inverse = 1.0f;

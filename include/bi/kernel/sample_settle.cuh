@@ -145,7 +145,8 @@ BI_D __noinline__ std::uint64_t last_in_list(sample_memory& m, const rank_list l
 
 // The listed ranks from `last` on, no more than are kept of a top-k that lists, side by side: what then goes over them
 // finds one in every place. All threads of a block; ends with a barrier.
-static_assert(sizeof(sample_memory::outliers) >= 1024 * sizeof(std::uint64_t), "room for those of lists_top_k()");
+static_assert(sizeof(sample_memory::outliers) >= sample_most_top_k_list * sizeof(std::uint64_t),
+              "room for what is kept");
 BI_D inline rank_list gather_kept(sample_memory& m, const rank_list list, std::uint64_t last) {
   auto* const kept = reinterpret_cast<std::uint64_t*>(m.outliers);
   if (threadIdx.x == 0) m.cut.few = 0;
