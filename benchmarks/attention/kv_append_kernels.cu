@@ -8,7 +8,7 @@
 #include "bi/rope.cuh"
 
 BI_INSTANTIATE_KV_APPEND(bi::bf16, bi::contract::rms_norm_draft, bi::contract::rope_draft);
-BI_INSTANTIATE_DIGEST_KV(bi::bf16, bi::contract::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_KV(bi::bf16, bi::contract::digest_words_draft);
 BI_INSTANTIATE_RMS_NORM(bi::bf16, bi::contract::rms_norm_draft);
 BI_INSTANTIATE_ROPE(bi::bf16, bi::contract::rope_draft);
 

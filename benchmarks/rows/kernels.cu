@@ -21,7 +21,7 @@ BI_INSTANTIATE_REDUCE(bi::bf16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE(float, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE_COLUMNS(bi::bf16, float, bi::contract::reduce_draft);
 BI_INSTANTIATE_REDUCE_COLUMNS(float, float, bi::contract::reduce_draft);
-BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_words_draft);
 
 namespace bench {
 template void fill_normal(bi::bf16*, std::int64_t, std::uint64_t, float, cudaStream_t);

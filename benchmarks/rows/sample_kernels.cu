@@ -8,7 +8,7 @@
 
 BI_INSTANTIATE_SAMPLE(bi::bf16, bi::contract::sample_draft);
 BI_INSTANTIATE_SAMPLE(float, bi::contract::sample_draft);
-BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_words_draft);
 
 namespace bench {
 template void fill_normal(bi::bf16*, std::int64_t, std::uint64_t, float, cudaStream_t);

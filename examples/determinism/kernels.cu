@@ -18,5 +18,5 @@ BI_INSTANTIATE_GEMM(bi::gemm<bf16, bi::epilogue::none, float>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bf16, 64>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bf16, 128>);
 BI_INSTANTIATE_SAMPLE(float, c::sample_draft);
-BI_INSTANTIATE_DIGEST_ROWS(c::digest_halves_draft);
-BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_ROWS(c::digest_words_draft);
+BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_words_draft);

@@ -149,7 +149,7 @@ std::vector<std::pair<std::string, std::uint64_t>> contracts_of(const model_conf
           {"rope", k::rope_draft::id()},
           {"activation", k::activation_draft::id()},
           {"sample", k::sample_draft::id()},
-          {"digest", k::digest_halves_draft::id()}};
+          {"digest", k::digest_words_draft::id()}};
 }
 
 }  // namespace engine

@@ -20,8 +20,8 @@ BI_INSTANTIATE_ATTENTION(bi::attention<bf16, 64>);
 BI_INSTANTIATE_ATTENTION(bi::attention<bf16, 128>);
 BI_INSTANTIATE_SAMPLE(float, c::sample_draft);
 BI_INSTANTIATE_SOFTMAX(float, float, c::softmax_draft);
-BI_INSTANTIATE_DIGEST_ROWS(c::digest_halves_draft);
-BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_ROWS(c::digest_words_draft);
+BI_INSTANTIATE_DIGEST_KV(bf16, c::digest_words_draft);
 
 namespace engine {
 namespace {

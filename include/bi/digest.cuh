@@ -8,8 +8,8 @@
 #include "bi/schedule/rows.hpp"
 
 // Definitions of the launchers that bi/digest.hpp declares. Instantiate each that a program uses in one .cu file:
-//   BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_halves_draft);
-//   BI_INSTANTIATE_DIGEST_KV(bi::bf16, bi::contract::digest_halves_draft);
+//   BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_words_draft);
+//   BI_INSTANTIATE_DIGEST_KV(bi::bf16, bi::contract::digest_words_draft);
 
 #define BI_INSTANTIATE_DIGEST_ROWS(Contract) \
   template ::bi::status(::bi::digest_rows<Contract>)(const ::bi::digest_rows_args&, ::bi::cuda_stream)

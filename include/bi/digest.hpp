@@ -12,7 +12,7 @@
 
 // Digests of bytes, free of order, so that no launch shape can change them.
 //
-// Contract: contract::digest_halves_draft (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host
+// Contract: contract::digest_words_draft (bi/contract/digest.hpp), which also has the digest of a request, a chain that the host
 // keeps. No workspace, no alignment beyond that of the elements; outputs must overlap nothing. Nothing is written when the
 // returned status is not ok. If there is nothing to write nothing is read and pointers may be null. On the GPU see
 // bi/digest.cuh, on the CPU bi/reference/digest.hpp.
@@ -74,9 +74,9 @@ status check(const digest_kv_args<T>& a) {
 }
 
 // Enqueued on `stream`; defined in bi/digest.cuh.
-template <class Contract = contract::digest_halves_draft>
+template <class Contract = contract::digest_words_draft>
 status digest_rows(const digest_rows_args& args, cuda_stream stream);
-template <class T, class Contract = contract::digest_halves_draft>
+template <class T, class Contract = contract::digest_words_draft>
 status digest_kv(const digest_kv_args<T>& args, cuda_stream stream);
 
 BI_NAMESPACE_END

@@ -101,7 +101,7 @@ struct BI_TYPE kv_view {
 // Writes the K and V of new tokens into their slots, once, before attention reads them. With norm_weight K is
 // normalised per head, with a table it is rotated: the bytes of qk_norm, rope and a plain append run one after another.
 // V, and K without either, are copied bit by bit. Contracts: a norm of bi/contract/norm.hpp, contract::rope_draft,
-// contract::digest_halves_draft. T is bf16, fp16 or float. No workspace.
+// contract::digest_words_draft. T is bf16, fp16 or float. No workspace.
 //
 // With q, the tokens' queries go the same way to q_out: qk_norm with q_norm_weight, then rope. Allowed alias: q_out ==
 // q with the same strides, also where q, k and v are parts of one array of rows, as a fused projection leaves them.

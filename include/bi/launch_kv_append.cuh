@@ -49,8 +49,9 @@ kernel::kv_append_params<T> make_kv_append_params(const kv_append_args<T>& a) {
   p.rope = device::make_rope_source(a.table, a.cache.head_dim);
   p.norm_eps = a.norm_eps;
   const int bytes = static_cast<int>(sizeof(T));
-  p.head_pairs = static_cast<std::uint32_t>(p.head_dim * bytes / 16);
-  p.token_pairs = static_cast<std::uint32_t>(2 * p.heads) * p.head_pairs;
+  p.head_seeds = static_cast<std::uint32_t>(p.head_dim * bytes / 8) * contract::digest_word_step;
+  p.token_seeds = p.run_index == nullptr ? 0 : static_cast<std::uint32_t>(2 * p.heads) * p.head_seeds;
+  p.some_index = p.run_index != nullptr ? p.run_index : reinterpret_cast<const std::int32_t*>(p.slot);
   p.positions =
       p.position == nullptr ? ~0u : static_cast<std::uint32_t>(std::min<std::int64_t>(p.rope.positions, 1ll << 31));
   p.angle_bytes = static_cast<std::uint32_t>(p.rope.rotary_dim / 2 * static_cast<int>(sizeof(float)));
@@ -87,6 +88,7 @@ void set_lanes(kernel::kv_append_params<T>& p, int lanes) {
   p.lanes = lanes;
   for (p.lane_bits = 0; 1 << p.lane_bits < lanes; ++p.lane_bits) {
   }
+  p.term_threads = static_cast<int>((2 * p.heads * lanes + 31) / 32 * 32);
 }
 
 // The kernel for heads in 16-byte words, two a lane.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <set>
 #include <vector>
 
@@ -42,24 +43,28 @@ TEST_CASE("digest: golden values of byte strings", "[contract][digest]") {
     std::uint64_t digest;
   } golden[] = {
       {0, 0},
-      {1, 0x27081f4c9ad079e5u},
-      {7, 0x06f7e4c545702164u},
-      {8, 0x0e6278ed2743ec38u},
-      {9, 0xfa379c910cf7b19cu},
-      {16, 0xee65af4aae205ecfu},
-      {255, 0x3dd353473a8807bau},
-      {256, 0xfe13e63ee2d3a991u},
-      {1000, 0xfaad67c9060d4c3du},
+      {1, 0xf548148a7aaab925u},
+      {7, 0xdc4d4b9a26de28f1u},
+      {8, 0xf0d5d835e4b1f3c5u},
+      {9, 0x2fff07590d753bc8u},
+      {16, 0x92f39184555c4fa0u},
+      {255, 0xc237dc34d2d2b895u},
+      {256, 0x816026d40f1e5a6cu},
+      {1000, 0xb2b28edda82c4c99u},
   };
   for (const auto& g : golden) REQUIRE(digest(pattern(g.bytes)) == g.digest);
-  constexpr std::uint64_t word = 0x0123456789abcdefu, period = std::uint64_t{1} << 33;
-  REQUIRE(digest_term(word, 0) == 0x9e14c9e6fd6768c4u);
-  REQUIRE(digest_term(word, 1) == 0x2f21cf1e13970a6au);
-  REQUIRE(digest_term(word, 2) == 0x51f993725066226eu);
-  REQUIRE(digest_term(word, 3) == 0xe09dac753f0cf53au);
-  REQUIRE(digest_term(word, period - 3) == 0x22288e065f1a37e6u);
-  REQUIRE(digest_term(word, period - 4) == 0xec8aa3d043af9b3cu);
+  constexpr std::uint64_t word = 0x0123456789abcdefu, period = std::uint64_t{1} << 32;
+  REQUIRE(digest_term(word, 0) == 0xce406f666f85faa9u);
+  REQUIRE(digest_term(word, 1) == 0x59fb05a6fbb0c9cau);
+  REQUIRE(digest_term(word, 2) == 0x96ec903d390c437du);
+  REQUIRE(digest_term(word, 3) == 0x2ac5ca975e2ceca5u);
+  REQUIRE(digest_term(word, period - 3) == 0xca1c1f26f2079222u);
+  REQUIRE(digest_term(word, period - 1) == 0x8b6bb6f3c94e4629u);
   REQUIRE(digest_term(word, period) == digest_term(word, 0));
+  // A seed some words on, and a sum that goes on.
+  REQUIRE(digest_seed(1000) == digest_seed(3) + 997 * digest_word_step);
+  REQUIRE(digest_add(~std::uint64_t{4}, 0x89abcdefu, 0x01234567u, digest_key_of(digest_seed(5))) ==
+          digest_term(word, 5) - 5);
 }
 
 TEST_CASE("digest: parts add up in any order", "[contract][digest]") {
@@ -120,8 +125,7 @@ TEST_CASE("digest: whatever becomes of half a word shows", "[contract][digest]")
   const std::uint32_t factors[] = {0, 1, 2, 0x80000000u, 0x80000001u, 0xffffffffu};
   const std::uint32_t changes[] = {1, 2, 0x8000u, 0x10000u, 0x40000000u, 0x80000000u, 0xffff0000u, 0xffffffffu};
   for (std::uint64_t index = 0; index < 64; ++index) {
-    const digest_key even = digest_even_key(static_cast<std::uint32_t>(index / 2)),
-                     key = index % 2 == 0 ? even : digest_odd_key(even);
+    const digest_key key = digest_key_of(digest_seed(static_cast<std::uint32_t>(index)));
     const auto word = [&](std::uint32_t low, std::uint32_t high) {
       return (low - key.low) | static_cast<std::uint64_t>(high - key.high) << 32;
     };
@@ -217,6 +221,59 @@ TEST_CASE("digest: exchanges and pairs of flips show, whatever the words are", "
   }
 }
 
+TEST_CASE("digest: changes at the corners of parallelograms and cubes show", "[contract][digest]") {
+  // A token's words, a head's and a word are steps of an index; faults repeat over them. Each corner changes from one value to
+  // the other or back, as its parity says.
+  const std::uint64_t values[][2] = {{0, 1},
+                                     {7, 9},
+                                     {0, 0x8000u},
+                                     {0, 0x80000000u},
+                                     {0, 0x800000000000u},
+                                     {0, 0x8000000000000000u},
+                                     {0, 0x3f803f803f803f80u},
+                                     {0, 0xff80ff80ff80ff80u},
+                                     {0x3f80bf803f80bf80u, 0xbf803f80bf803f80u},
+                                     {0x3f803f803f803f80u, 0xbf80bf80bf80bf80u},
+                                     {0x3f803f803f803f80u, 0x3f813f803f803f80u},
+                                     {0x3f803f803f803f80u, 0x3f803f803f813f80u}};
+  const std::uint64_t steps[] = {1, 2, 3, 4, 8, 16, 31, 32, 64, 128, 256, 512, 1024, 4096, 65536};
+  test::generator g(8);
+  const auto change = [](std::uint64_t from, std::uint64_t to, std::uint64_t index) {
+    return digest_term(to, index) - digest_term(from, index);
+  };
+  std::int64_t missed_corners = 0, missed_rows = 0, missed_cubes = 0;
+  for (int round = 0; round < 400000; ++round) {
+    const auto& [u, v] = values[g.below(std::size(values))];
+    const auto index = static_cast<std::uint64_t>(g.below(1 << 24));
+    const std::uint64_t step[] = {steps[g.below(std::size(steps))], steps[g.below(std::size(steps))],
+                                  steps[g.below(std::size(steps))]};
+    const auto corners = [&](int dimensions) {
+      std::uint64_t sum = 0;
+      for (int corner = 0; corner < 1 << dimensions; ++corner) {
+        std::uint64_t at = index;
+        bool back = false;
+        for (int d = 0; d < dimensions; ++d) {
+          if ((corner >> d & 1) == 0) continue;
+          at += step[d];
+          back = !back;
+        }
+        sum += back ? change(v, u, at) : change(u, v, at);
+      }
+      return sum;
+    };
+    if (step[0] != step[1]) missed_corners += corners(2) == 0 ? 1 : 0;
+    if (step[0] != step[1] && step[0] != step[2] && step[1] != step[2]) missed_cubes += corners(3) == 0 ? 1 : 0;
+    // Four in a row, the middle two back: what differences of differences don't see.
+    const std::uint64_t d = step[0];
+    const std::uint64_t row =
+        change(u, v, index) + change(v, u, index + d) + change(v, u, index + 2 * d) + change(u, v, index + 3 * d);
+    missed_rows += row == 0 ? 1 : 0;
+  }
+  REQUIRE(missed_corners == 0);
+  REQUIRE(missed_rows == 0);
+  REQUIRE(missed_cubes == 0);
+}
+
 TEST_CASE("digest: alignment does not show", "[contract][digest]") {
   const bytes b = random_bytes(100, 4);
   for (std::size_t shift = 0; shift < 8; ++shift) {
@@ -276,6 +333,6 @@ TEST_CASE("digest: whatever a request did differently shows", "[contract][digest
 }
 
 TEST_CASE("digest: the contract has a name and an id", "[contract][digest]") {
-  REQUIRE(digest_halves_draft::id() == bi::contract_id("digest_halves_draft", digest_step, digest_pair_step,
-                                                       digest_pair_flip, digest_odd_low, digest_odd_high));
+  REQUIRE(digest_words_draft::id() ==
+          bi::contract_id("digest_words_draft", digest_step, digest_word_step, digest_flip));
 }

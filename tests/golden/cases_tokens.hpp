@@ -458,7 +458,7 @@ void golden_tokens_of(auto& b, auto&& emit) {
     }
   }
   const digest_kv_case d{6, {30, 2, 24, 4}, bi::view_kind::run_list, true};
-  emit("digest_kv/" + type + "/runs", digest_halves_draft::id(), run_digest_kv<T>(b, d));
+  emit("digest_kv/" + type + "/runs", digest_words_draft::id(), run_digest_kv<T>(b, d));
 }
 
 template <class Backend, class Sink>
@@ -471,7 +471,7 @@ void golden_tokens(Backend& b, Sink&& sink) {
   golden_tokens_of<bi::fp16>(b, emit);
   golden_tokens_of<float>(b, emit);
   for (const bytes_case& c : {bytes_case{5, 1000}, bytes_case{3, 777, 6, 1}}) {
-    emit("digest_rows/" + to_string(c), bi::contract::digest_halves_draft::id(), run_digest_rows(b, c));
+    emit("digest_rows/" + to_string(c), bi::contract::digest_words_draft::id(), run_digest_rows(b, c));
   }
 }
 

@@ -17,13 +17,13 @@
   BI_INSTANTIATE_KV_APPEND(T, bi::contract::rms_norm_one_plus_draft, bi::contract::rope_draft); \
   BI_INSTANTIATE_SAMPLE(T, bi::contract::sample_draft);                                         \
   BI_INSTANTIATE_VERIFY(T, bi::contract::sample_draft);                                         \
-  BI_INSTANTIATE_DIGEST_KV(T, bi::contract::digest_halves_draft)
+  BI_INSTANTIATE_DIGEST_KV(T, bi::contract::digest_words_draft)
 
 TOKENS_OF(bi::bf16);
 TOKENS_OF(bi::fp16);
 TOKENS_OF(float);
 
-BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_halves_draft);
+BI_INSTANTIATE_DIGEST_ROWS(bi::contract::digest_words_draft);
 
 // Those that take a schedule, for tests/gpu/support/forced_tokens.hpp.
 namespace c = bi::contract;
@@ -55,10 +55,10 @@ namespace launch = bi::launch_detail;
                                                          const sample_schedule&, cuda_stream);                        \
   template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const sample_schedule&,           \
                                                          const flat_schedule&, cuda_stream);                          \
-  template status launch::launch_digest_kv<c::digest_halves_draft>(const bi::digest_kv_args<T>&,                      \
+  template status launch::launch_digest_kv<c::digest_words_draft>(const bi::digest_kv_args<T>&,                      \
                                                                    const digest_schedule&, cuda_stream)
 
 FORCED_TOKENS_OF(bi::bf16);
 FORCED_TOKENS_OF(float);
-template status launch::launch_digest_rows<c::digest_halves_draft>(const bi::digest_rows_args&, const digest_schedule&,
+template status launch::launch_digest_rows<c::digest_words_draft>(const bi::digest_rows_args&, const digest_schedule&,
                                                                    cuda_stream);

@@ -173,7 +173,7 @@ void add_digest_rows(case_list& all, std::int64_t bytes) {
     set_schedule(t, [bytes](std::int64_t rows) { return bi::schedule::pick_digest_schedule(rows, bytes, true); });
     return t;
   };
-  all.push_back({"digest_rows", bi::contract::digest_halves_draft::name, "bytes", shape_of("bytes", bytes), make});
+  all.push_back({"digest_rows", bi::contract::digest_words_draft::name, "bytes", shape_of("bytes", bytes), make});
 }
 
 // A row is a request: its pages, and which of their tokens.
@@ -209,7 +209,7 @@ void add_digest_kv(case_list& all, std::int64_t heads, std::int64_t dim) {
     });
     return t;
   };
-  all.push_back({"digest_kv", bi::contract::digest_halves_draft::name, type_name<T>(),
+  all.push_back({"digest_kv", bi::contract::digest_words_draft::name, type_name<T>(),
                  "heads=" + std::to_string(heads) + ",head_dim=" + std::to_string(dim), make});
 }
 

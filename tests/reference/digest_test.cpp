@@ -25,13 +25,8 @@ std::size_t at(I i) {
 }
 
 std::uint64_t term(std::uint64_t word, std::uint64_t index) {
-  const std::uint64_t top = std::uint64_t{1} << 32, x = (index / 2 + 1) * 0x9E3779B9u % top;
-  const std::uint64_t product = x * (x ^ 0x5851F42Cu);
-  std::uint64_t low = product % top, high = product / top;
-  if (index % 2 == 1) {
-    std::swap(low, high);
-    low *= 0x7F4A7C15u, high *= 0x85EBCA6Bu;
-  }
+  const std::uint64_t top = std::uint64_t{1} << 32, seed = (index + 1) * 0x9E3779B9u % top;
+  const std::uint64_t low = seed * (seed ^ 0x5851F42Cu) / top, high = low * seed % top;
   return (top + (word % top + low) % top) * (top + (word / top + high) % top);
 }
 // The digest of bytes, word by word from the last.
@@ -171,7 +166,7 @@ TEST_CASE("digest_rows: every row by itself, at any alignment", "[reference][dig
 
 TEST_CASE("digest_kv: a golden value", "[reference][digest]") {
   const filled_cache<bf16> c(3, 2, 2, 3, false, 1);
-  REQUIRE(c.digest(0, 3) == 0x00d2a24ee966ef34u);
+  REQUIRE(c.digest(0, 3) == 0xdc1ba3f673a3a8ceu);
 }
 
 TEMPLATE_TEST_CASE("digest_kv: pages, layouts and views don't show", "[reference][digest]", bf16, float) {

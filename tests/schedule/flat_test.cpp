@@ -92,6 +92,30 @@ TEST_CASE("flat schedules: spans of a vocabulary, parts of a digest", "[schedule
   CHECK(pick_logits_edit_schedule(std::int64_t{1} << 50, std::int64_t{1} << 31, true).blocks == 1 << 20);
 }
 
+TEST_CASE("shared schedules: whole warps, as many as have room and work", "[schedule]") {
+  for (const std::int64_t items : {1, 7, 132, 133, 500, 1408, 1409, 2112, 2113, 4224, 70000, 1 << 30}) {
+    for (std::int64_t threads = 0; threads <= 2000; ++threads) {
+      const auto s = pick_shared_schedule(items, threads, true);
+      INFO(to_string(s) << ", items " << items << ", threads " << threads);
+      REQUIRE((s.threads % 32 == 0 && s.threads >= 32 && s.threads <= 512 && s.parts == 1 && s.programmatic));
+      REQUIRE(s.blocks == (items < 1 << 20 ? items : 1 << 20));
+      REQUIRE(s.threads <= (threads < 1 ? 1 : threads) + 63);  // no more than a warp without work
+      const std::int64_t rounds = (threads + s.threads - 1) / s.threads;
+      if (items > 132 && s.threads > (threads > 128 ? 64 : 32)) {  // otherwise it has what it gets at least
+        REQUIRE(items * (s.threads / 32) <= 132 * 32);
+        REQUIRE((rounds <= 1 || rounds * s.threads - threads < 32 * rounds));  // equal rounds
+      }
+    }
+  }
+  // 8 heads of q and one of k and v: one round, while there is room; then three of a warp, not two of unequal ones.
+  CHECK(pick_shared_schedule(132, 80, true) == shared_schedule{128, 132, 1, true});
+  CHECK(pick_shared_schedule(1408, 80, true) == shared_schedule{96, 1408, 1, true});
+  CHECK(pick_shared_schedule(1409, 80, true) == shared_schedule{32, 1409, 1, true});
+  CHECK(pick_shared_schedule(2112, 64, true) == shared_schedule{64, 2112, 1, true});
+  CHECK(pick_shared_schedule(2113, 64, false) == shared_schedule{32, 2113, 1, false});
+  CHECK(pick_shared_schedule(512, 384, true) == shared_schedule{192, 512, 1, true});
+}
+
 TEST_CASE("divided schedules: a thread for each piece, and room for all of them", "[schedule]") {
   int picked = 0;
   for (const std::int64_t items : {0, 1, 7, 64, 132, 176, 177, 700, 1056, 1057, 4224, 4225, 1 << 30}) {

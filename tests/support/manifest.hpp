@@ -171,7 +171,7 @@ inline std::vector<bi::schedule::shared_schedule> shared_schedules() {
 
 inline std::vector<manifest_operation> digest_operations() {
   using namespace bi::contract;
-  return {{"digest_rows", digest_halves_draft::name}, {"digest_kv", digest_halves_draft::name}};
+  return {{"digest_rows", digest_words_draft::name}, {"digest_kv", digest_words_draft::name}};
 }
 inline std::vector<bi::schedule::digest_schedule> digest_schedules() {
   std::vector<bi::schedule::digest_schedule> all;

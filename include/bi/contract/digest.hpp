@@ -19,35 +19,37 @@ inline constexpr std::uint64_t digest_step = 0x9E3779B97F4A7C15u;
 // Bytes are cut into little-endian words of 8, the last one filled up with zeros:
 //   digest = mix64(bytes) + sum over words of (2^32 + low half + low key) * (2^32 + high half + high key),
 // each half and its key added modulo 2^32. The keys depend on the word's index alone and can be made before the
-// word is there; they repeat after 2^33 words, 64 GiB. The length has a term of its own, so rows that differ in trailing
+// word is there; they repeat after 2^32 words, 32 GiB. The length has a term of its own, so rows that differ in trailing
 // zeros have different digests, and a thread adds up its words' terms with no step at the end.
-// A term takes four 32-bit instructions. Whatever becomes of one half of a word changes it: both factors lie between
-// 2^32 and 2^33, so where one of them changes by d, the product changes by d times the other, which is no multiple of
-// 2^64 for 0 < |d| < 2^32. Other changes are missed where products of unrelated numbers happen to cancel out: one in
-// about 2^32 if two words each change in one half.
+// A term takes four 32-bit instructions, and its keys three from the seed on. Whatever becomes of one half of a word changes
+// the term: both factors lie between 2^32 and 2^33, so where one of them changes by d, the product changes by d times the
+// other, which is no multiple of 2^64 for 0 < |d| < 2^32. Other changes are missed where products of unrelated numbers happen
+// to cancel out: one in about 2^32 if two words each change in one half.
 struct BI_TYPE digest_key {
   std::uint32_t low, high;
 };
-inline constexpr std::uint32_t digest_pair_step = 0x9E3779B9u, digest_pair_flip = 0x5851F42Cu;
-inline constexpr std::uint32_t digest_odd_low = 0x7F4A7C15u, digest_odd_high = 0x85EBCA6Bu;
-// Words 2 * pair and 2 * pair + 1 have keys of one product. Were keys as far apart as indices are, or squares, or those of
-// a pair by the same step, two exchanges, or four changes of a sign, would often cancel out where words are alike.
-BI_HD constexpr digest_key digest_even_key(std::uint32_t pair) {
-  const std::uint32_t x = (pair + 1) * digest_pair_step;
-  const std::uint64_t product = static_cast<std::uint64_t>(x) * (x ^ digest_pair_flip);
-  return {static_cast<std::uint32_t>(product), static_cast<std::uint32_t>(product >> 32)};
+inline constexpr std::uint32_t digest_word_step = 0x9E3779B9u, digest_flip = 0x5851F42Cu;
+// Seeds are as far apart as indices are; that of a word some way on is this one's plus so many steps.
+BI_HD constexpr std::uint32_t digest_seed(std::uint32_t word) { return (word + 1) * digest_word_step; }
+// Were keys as far apart as seeds are, or squares, then changes at the corners of a parallelogram of indices, or of a cube,
+// as tokens, heads and words make them, would cancel out where words are alike, 1 of 9 and 1 of 50. The upper half of a product
+// of two factors that do not keep step lets 1 of 10^7 through.
+BI_HD constexpr digest_key digest_key_of(std::uint32_t seed) {
+  const std::uint64_t product = static_cast<std::uint64_t>(seed) * (seed ^ digest_flip);
+  const auto high = static_cast<std::uint32_t>(product >> 32);
+  return {high, high * seed};
 }
-BI_HD constexpr digest_key digest_odd_key(const digest_key& even) {
-  return {even.high * digest_odd_low, even.low * digest_odd_high};
-}
-BI_HD constexpr std::uint64_t digest_term_of(std::uint32_t low, std::uint32_t high, const digest_key& key) {
+// The sum and one more term; 2^64 falls away.
+BI_HD constexpr std::uint64_t digest_add(std::uint64_t sum, std::uint32_t low, std::uint32_t high,
+                                         const digest_key& key) {
   low += key.low, high += key.high;
-  return static_cast<std::uint64_t>(low) * high + (static_cast<std::uint64_t>(low + high) << 32);  // 2^64 falls away
+  sum += static_cast<std::uint64_t>(low) * high;
+  const std::uint32_t upper = static_cast<std::uint32_t>(sum >> 32) + low + high;
+  return static_cast<std::uint64_t>(upper) << 32 | static_cast<std::uint32_t>(sum);
 }
 BI_HD constexpr std::uint64_t digest_term(std::uint64_t word, std::uint64_t index) {
-  const digest_key even = digest_even_key(static_cast<std::uint32_t>(index / 2));
-  return digest_term_of(static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32),
-                        index % 2 == 0 ? even : digest_odd_key(even));
+  return digest_add(0, static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32),
+                    digest_key_of(digest_seed(static_cast<std::uint32_t>(index))));
 }
 BI_HD constexpr std::uint64_t digest_length_term(std::uint64_t bytes) { return mix64(bytes); }
 
@@ -83,11 +85,9 @@ BI_HD constexpr std::uint64_t kv_token_word(std::uint64_t token, std::uint64_t t
   return token * digest_words(token_bytes);
 }
 
-struct BI_TYPE digest_halves_draft {
-  static constexpr const char* name = "digest_halves_draft";
-  static constexpr std::uint64_t id() {
-    return contract_id(name, digest_step, digest_pair_step, digest_pair_flip, digest_odd_low, digest_odd_high);
-  }
+struct BI_TYPE digest_words_draft {
+  static constexpr const char* name = "digest_words_draft";
+  static constexpr std::uint64_t id() { return contract_id(name, digest_step, digest_word_step, digest_flip); }
 };
 
 // ---- the digest of a request: a chain over what it did, one for each branch

@@ -25,7 +25,7 @@ BI_D inline std::uint64_t sum_in_warp(std::uint64_t v) {
   const auto of_low = static_cast<std::uint32_t>(v);
   const std::uint32_t low = __reduce_add_sync(all, of_low & 0xffffu), middle = __reduce_add_sync(all, of_low >> 16),
                       high = __reduce_add_sync(all, static_cast<std::uint32_t>(v >> 32));
-  return low + (static_cast<std::uint64_t>(middle) << 16) + (static_cast<std::uint64_t>(high) << 32);
+  return (low | static_cast<std::uint64_t>(high) << 32) + (static_cast<std::uint64_t>(middle) << 16);
 }
 
 template <int Threads>

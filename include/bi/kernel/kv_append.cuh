@@ -53,9 +53,11 @@ struct kv_append_params {
   device::rope_source rope;
   float norm_eps;
   int lanes, lane_bits;                   // threads of a head, 1 << lane_bits, but for kv_append_kernel
-  std::uint32_t token_pairs, head_pairs;  // of words of the digest, in a token and in a head, if these are whole pairs
+  int term_threads;                       // of warps that have k or v, whose words have terms
+  std::uint32_t head_seeds, token_seeds;  // from a head's, or a token's, first word of the digest to the next one's
   // Of kv_append_once_kernel, but for `none`:
   std::uint32_t positions, angle_bytes;  // of the table, and of its rows; 2^32 - 1 positions, if there is no rotation
+  const std::int32_t* some_index;        // run_index, or without one whatever can be read, and token_seeds is 0
   int page_bits;                         // 1 << page_bits is page_size; -1: no power of two is
   float head_part;     // 1 / head_dim if that is a power of two: a product with it is the quotient; or +0
   std::uint32_t none;  // 0, which the compiler doesn't know
@@ -213,7 +215,7 @@ template <class Norm, class Rope, class T, bool Digest, kv_append_work Work>
 BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest, Work>) void kv_append_lanes_kernel(
     const kv_append_params<T> p) {
   constexpr bool one_round = Work == kv_append_work::round, one_token = one_round || Work == kv_append_work::token;
-  constexpr int width = device::vector_size, pairs = width * static_cast<int>(sizeof(T)) / 16;
+  constexpr int width = device::vector_size, words = width * static_cast<int>(sizeof(T)) / 8;
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1), group = thread >> p.lane_bits;
   const int groups = static_cast<int>(blockDim.x) >> p.lane_bits, vectors = static_cast<int>(p.head_dim / width);
   const int heads = static_cast<int>(p.heads), cached = 2 * heads, rows = cached + static_cast<int>(p.heads_q);
@@ -248,8 +250,9 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
   };
 
   // Parameters come from memory, too, a line at a time. Those that are used last are asked for here.
-  device::keep_order(p.none, p.to[of_k].data, p.to[of_v].data, p.weight[of_k], p.head_pairs);
+  device::keep_order(p.none, p.to[of_k].data, p.to[of_v].data, p.weight[of_k], p.head_seeds);
   device::begin_dependent();
+  const kv_append_terms block_terms(thread);  // of several rounds
   std::int64_t token = blockIdx.x;
   std::uint32_t next = load_token(p, token);
   kv_append_vectors<T> next_x = load(token, begin + group);
@@ -268,13 +271,13 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
     if (rotates && lane < mine.pair_lanes) load_angles(p.rope, now.position, mine, angles);
 
     int place_in_block = part == 0 ? thread : busy;
-    const kv_append_terms block_terms(thread);
     std::uint64_t* digest = nullptr;
     if constexpr (Digest && one_round) {  // made here, not where it is used
       place_in_block = device::kept(place_in_block);
       digest = device::kept(p.digest + token);
     }
-    const std::uint32_t token_pair = static_cast<std::uint32_t>(now.run_index) * p.token_pairs;
+    const std::uint32_t token_seed =
+        contract::digest_seed(0) + static_cast<std::uint32_t>(now.run_index) * p.token_seeds;
     // Of the warps that have k or v. In one round each adds what it has; otherwise the first one, which begins with k and so is one of
     // the last, waits for the others.
     const auto end_digest = [&](std::uint64_t terms) {
@@ -343,9 +346,12 @@ BI_KERNEL __launch_bounds__(kv_append_threads, kv_append_lanes_blocks<T, Digest,
         x.a.store(to + in_a);
         x.b.store(to + in_b);
         if (Digest && kind != of_q) {
-          const std::uint32_t pair = token_pair + static_cast<std::uint32_t>(row) * p.head_pairs;
-          terms += digest_pairs(x.a.word, pair + static_cast<std::uint32_t>(mine.first * pairs)) +
-                   digest_pairs(x.b.word, pair + static_cast<std::uint32_t>(mine.second * pairs));
+          constexpr std::uint32_t step = words * contract::digest_word_step;
+          const std::uint32_t seed = token_seed + static_cast<std::uint32_t>(row) * p.head_seeds;
+          digest_keys<words> a, b;
+          a.make(seed + static_cast<std::uint32_t>(mine.first) * step);
+          b.make(seed + static_cast<std::uint32_t>(mine.second) * step);
+          terms = b.add(a.add(0, x.a.word), x.b.word);
         }
       }
       if constexpr (one_round) {

@@ -6,6 +6,7 @@
 
 #include "bi/config.hpp"
 #include "bi/contract/digest.hpp"
+#include "bi/device/order.cuh"
 #include "bi/device/ptx/cluster.cuh"
 #include "bi/device/ptx/ldmatrix.cuh"
 #include "bi/device/ptx/load.cuh"
@@ -16,29 +17,30 @@
 BI_NAMESPACE_BEGIN
 namespace kernel {
 
-// The terms of pairs of words that lie one after the other, four halves each; `pair` is the index of the first.
-template <int Halves>
-BI_D std::uint64_t digest_pairs(const std::uint32_t (&halves)[Halves], std::uint32_t pair) {
-  std::uint64_t sum = 0;
-#pragma unroll
-  for (int i = 0; i < Halves; i += 4) {
-    const contract::digest_key even = contract::digest_even_key(pair + static_cast<std::uint32_t>(i / 4));
-    sum += contract::digest_term_of(halves[i], halves[i + 1], even) +
-           contract::digest_term_of(halves[i + 2], halves[i + 3], contract::digest_odd_key(even));
-  }
-  return sum;
-}
+// The keys of words that lie one after the other.
+template <int Words>
+struct digest_keys {
+  contract::digest_key of[Words];
 
-// The terms of a quad, of which the first word has this key. Two words are a pair.
-template <int Halves>
-BI_D std::uint64_t digest_quad(const std::uint32_t (&halves)[Halves], const contract::digest_key& key) {
-  const std::uint64_t first = contract::digest_term_of(halves[0], halves[1], key);
-  if constexpr (Halves == 2) {
-    return first;
-  } else {
-    return first + contract::digest_term_of(halves[2], halves[3], contract::digest_odd_key(key));
+  BI_D void make(std::uint32_t seed) {  // the first one's
+#pragma unroll
+    for (int i = 0; i < Words; ++i) {
+      of[i] = contract::digest_key_of(seed + static_cast<std::uint32_t>(i) * contract::digest_word_step);
+    }
   }
-}
+  // With the terms of these words, two halves each.
+  BI_D std::uint64_t add(std::uint64_t sum, const std::uint32_t (&halves)[2 * Words]) const {
+#pragma unroll
+    for (int i = 0; i < Words; ++i) sum = contract::digest_add(sum, halves[2 * i], halves[2 * i + 1], of[i]);
+    return sum;
+  }
+  BI_D std::uint32_t bits() const {  // of all of them, for keep_order
+    std::uint32_t all = 0;
+#pragma unroll
+    for (int i = 0; i < Words; ++i) all ^= of[i].low ^ of[i].high;
+    return all;
+  }
+};
 
 // A token's digest where each warp adds its terms to it as soon as it has them, so that none waits for another. By the threads of
 // these warps, one of which clears it before any adds. A thread block has one token.
@@ -52,8 +54,9 @@ BI_D void clear_digest(const Params& p, int thread, int threads) {
 // how much it takes. One warp adds them up, so that the others have done.
 class kv_append_terms {
  public:
+  // Called by whole warps. The address is kept: made anew, it takes a special register's time in every round.
   BI_D explicit kv_append_terms(int thread)
-      : mine_(device::launch_shared_address() + 8 * static_cast<std::uint32_t>(thread)) {}
+      : mine_(device::kept(device::launch_shared_address() + 8 * static_cast<std::uint32_t>(thread))) {}
   BI_D void set(std::uint64_t terms) const { device::store_shared_8(mine_, terms); }
   BI_D std::uint64_t get() const { return device::load_shared_8(mine_); }
   // What threads from .. end - 1, whole warps, have set: a lane's part of it, for the first warp.

@@ -155,8 +155,7 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   const int head = safe_row - (kind == of_k ? 0 : kind == of_v ? heads : cached);
   const kv_append_quad_lane mine(p.rope, lane, p.lanes, static_cast<int>(p.head_dim) / device::vector_size);
   const bool works = row < end && mine.has, turns = mine.turns && kind != of_v;
-  const int with_terms = ((cached << p.lane_bits) + 31) / 32 * 32;  // threads of warps that have k or v
-  const bool adds_terms = Digest && part == 0 && thread < with_terms;
+  const bool may_add = Digest && part == 0 && thread < p.term_threads;
   const std::int64_t token = blockIdx.x;
 
   const T* const source = p.from[kind].at(0, token, head) + mine.vector;
@@ -166,29 +165,30 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
   const std::int64_t* const slot_at = p.slot + token;
   const std::int32_t* const other = reinterpret_cast<const std::int32_t*>(slot_at);
   const std::int32_t* const position_at = p.position != nullptr ? p.position + token : other;
-  const std::int32_t* const run_index_at = Digest && p.run_index != nullptr ? p.run_index + token : other;
+  const std::int32_t* const run_index_at = Digest ? p.some_index + token : other;
   const std::uint32_t angle = p.rope.style == rope_style::half ? mine.low : mine.low / 2;
   const auto* const some = reinterpret_cast<const float*>(source);
   const float *const cos = turns ? p.rope.cos + angle : some, *const sin = turns ? p.rope.sin + angle : some;
   T* to = p.to[kind].at(0, kind == of_q ? token : 0, head);
   const std::int64_t page_stride = kind == of_q ? 0 : p.to[kind].page_stride;
   const std::int64_t token_stride = kind == of_q ? 0 : p.to[kind].token_stride;
-  constexpr std::uint32_t quads = 4 / kv_append_quad<T>::words;  // of a pair of the digest's words
-  const auto pair_of = [&](std::uint32_t element) {
-    return static_cast<std::uint32_t>(row) * p.head_pairs + element / (quads * kv_append_quad<T>::size);
+  constexpr int words = kv_append_quad<T>::words / 2;  // of the digest, in a quad
+  const auto seed_of = [&](std::uint32_t element) {
+    return static_cast<std::uint32_t>(row) * p.head_seeds +
+           contract::digest_seed(element / kv_append_quad<T>::size * static_cast<std::uint32_t>(words));
   };
-  const std::uint32_t low_pair = pair_of(mine.low), high_pair = pair_of(mine.high);
+  const std::uint32_t low_seed = seed_of(mine.low), high_seed = seed_of(mine.high);
   device::keep_order(p.none, source, weights, slot_at, position_at, run_index_at, cos, sin, to, page_stride,
-                     token_stride, low_pair, high_pair);
+                     token_stride, low_seed, high_seed);
 
   device::begin_dependent();
-  if (adds_terms) clear_digest(p, thread, with_terms);
   const std::uint32_t position = device::load_global_4(position_at);
   std::uint32_t slot_low, slot_high;
   device::load_global_8(slot_at, slot_low, slot_high);
   const std::uint32_t run_index = Digest ? device::load_global_4(run_index_at) : 0;
   device::held_vector<T> x;
   x.load(source);
+  if (may_add) clear_digest(p, thread, p.term_threads);  // behind the loads that others wait for
   kv_append_quads<T> w;
   w.low.load(weights + mine.low);
   w.high.load(weights + mine.high);
@@ -202,20 +202,21 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
                                                   : device::flat_item{slot >> p.page_bits, slot & (p.page_size - 1)};
   const bool valid = slot >= 0 && place.row < p.num_pages && in_table;
   if (valid) to += place.row * page_stride + place.index * token_stride;
-  const std::uint32_t token_pair = run_index * (p.run_index == nullptr ? 0 : p.token_pairs);
-  const std::uint32_t low_index = token_pair + low_pair, high_index = token_pair + high_pair;
-  const auto key_of = [&](std::uint32_t pair, std::uint32_t element) {
-    const contract::digest_key even = contract::digest_even_key(pair);
-    return element / kv_append_quad<T>::size % quads == 0 ? even : contract::digest_odd_key(even);
-  };
-  contract::digest_key low_key = {}, high_key = {};
-  if constexpr (Digest) low_key = key_of(low_index, mine.low), high_key = key_of(high_index, mine.high);
-  const bool warp_adds = Digest && __any_sync(device::full_warp, adds_terms) != 0;  // by a vote, not anew at the end
-  const std::uint32_t term_mask = adds_terms && works && valid && row < cached ? ~0u : 0;
+  digest_keys<words> low_keys, high_keys;
+  if constexpr (Digest) {
+    low_keys.make(low_seed + run_index * p.token_seeds);
+    high_keys.make(high_seed + run_index * p.token_seeds);
+  }
+  // By a vote, not anew at the end.
+  const unsigned adding = Digest ? __ballot_sync(device::full_warp, may_add && works && valid && row < cached) : 0;
   to = device::kept(to);
   std::uint64_t* const out = Digest ? device::kept(p.digest + token) : nullptr;
   const int place_in_block = Digest ? device::kept(thread) : 0;
-  device::keep_order(p.none, to, low_key.low, low_key.high, high_key.low, high_key.high, term_mask);
+  if constexpr (Digest) {
+    device::keep_order(p.none, to, low_keys.bits(), high_keys.bits(), adding);
+  } else {
+    device::keep_order(p.none, to);
+  }
 
   kv_append_quads<T> y = mine.quads(x);
   if (__any_sync(device::full_warp, weight != nullptr)) {
@@ -232,10 +233,10 @@ BI_KERNEL __launch_bounds__(kv_append_threads,
     y.low.store(to + mine.low);
     y.high.store(to + mine.high);
   }
-  if (!warp_adds) return;
-  const std::uint64_t mask = term_mask | static_cast<std::uint64_t>(term_mask) << 32;
-  const std::uint64_t terms =
-      device::sum_in_warp((digest_quad(y.low.word, low_key) + digest_quad(y.high.word, high_key)) & mask);
+  if (adding == 0) return;
+  std::uint64_t terms = high_keys.add(low_keys.add(0, y.low.word), y.high.word);
+  if (adding != device::full_warp && (adding >> (place_in_block & 31) & 1) == 0) terms = 0;
+  terms = device::sum_in_warp(terms);
   if ((place_in_block & 31) != 0) return;
   device::add_global_8(out, terms);
 }

@@ -20,7 +20,7 @@
 BI_NAMESPACE_BEGIN
 namespace reference {
 
-template <class Contract = contract::digest_halves_draft>
+template <class Contract = contract::digest_words_draft>
 status digest_rows(const digest_rows_args& a, int threads = 0) {
   if (const status st = check(a); !st) return st;
   const std::int64_t stride = a.row_stride_bytes == 0 ? a.row_bytes : a.row_stride_bytes;
@@ -70,7 +70,7 @@ void gather(const T* p, const cache_strides& s, const view_detail::place& at, st
 
 }  // namespace digest_detail
 
-template <class Contract = contract::digest_halves_draft, class T>
+template <class Contract = contract::digest_words_draft, class T>
 status digest_kv(const digest_kv_args<T>& a, int threads = 0) {
   if (const status st = check(a); !st) return st;
   if (a.requests == 0) return {};

@@ -83,7 +83,7 @@ constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t 
     const std::int64_t room = processors * shared_resident_warps / items, least = wanted > 128 ? 2 : 1;
     const std::int64_t warps = room < least ? least : room < most_warps ? room : most_warps;
     std::int64_t rounds = (wanted + 32 * warps - 1) / (32 * warps);
-    if (rounds == 2 && wanted > 64 && wanted <= 96) rounds = 1;  // rather than a second one with little to do
+    if (rounds == 2 && wanted > 64 && wanted <= 96) rounds = 3;  // of one warp: a second one would have little to do
     const std::int64_t in_round = (wanted + rounds - 1) / rounds;
     s.threads = static_cast<int>(in_round + 31) / 32 * 32;
   }

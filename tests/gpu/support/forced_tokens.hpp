@@ -97,12 +97,12 @@ bi::status launch_with(const verify_op&, const bi::verify_args<T>& a, const samp
 }
 inline bi::status launch_with(const digest_rows_op&, const bi::digest_rows_args& a, const digest_schedule& s,
                               bi::cuda_stream t) {
-  return bi::launch_detail::launch_digest_rows<bi::contract::digest_halves_draft>(a, s, t);
+  return bi::launch_detail::launch_digest_rows<bi::contract::digest_words_draft>(a, s, t);
 }
 template <class T>
 bi::status launch_with(const digest_kv_op&, const bi::digest_kv_args<T>& a, const digest_schedule& s,
                        bi::cuda_stream t) {
-  return bi::launch_detail::launch_digest_kv<bi::contract::digest_halves_draft>(a, s, t);
+  return bi::launch_detail::launch_digest_kv<bi::contract::digest_words_draft>(a, s, t);
 }
 
 }  // namespace test
