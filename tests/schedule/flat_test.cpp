@@ -93,7 +93,7 @@ TEST_CASE("flat schedules: spans of a vocabulary, parts of a digest", "[schedule
 }
 
 TEST_CASE("shared schedules: whole warps, as many as have room and work", "[schedule]") {
-  for (const std::int64_t items : {1, 7, 132, 133, 500, 1408, 1409, 2112, 2113, 4224, 70000, 1 << 30}) {
+  for (const std::int64_t items : {1, 7, 132, 133, 500, 1320, 1321, 2112, 2113, 4224, 70000, 1 << 30}) {
     for (std::int64_t threads = 0; threads <= 2000; ++threads) {
       const auto s = pick_shared_schedule(items, threads, true);
       INFO(to_string(s) << ", items " << items << ", threads " << threads);
@@ -102,18 +102,52 @@ TEST_CASE("shared schedules: whole warps, as many as have room and work", "[sche
       REQUIRE(s.threads <= (threads < 1 ? 1 : threads) + 63);  // no more than a warp without work
       const std::int64_t rounds = (threads + s.threads - 1) / s.threads;
       if (items > 132 && s.threads > (threads > 128 ? 64 : 32)) {  // otherwise it has what it gets at least
-        REQUIRE(items * (s.threads / 32) <= 132 * 32);
-        REQUIRE((rounds <= 1 || rounds * s.threads - threads < 32 * rounds));  // equal rounds
+        REQUIRE(items <= 132 * (32 / (s.threads / 32)));
+        REQUIRE((rounds <= 1 || rounds * (s.threads - 64) < threads));  // equal rounds, with a warp more
       }
     }
   }
   // 8 heads of q and one of k and v: one round, while there is room; then three of a warp, not two of unequal ones.
   CHECK(pick_shared_schedule(132, 80, true) == shared_schedule{128, 132, 1, true});
-  CHECK(pick_shared_schedule(1408, 80, true) == shared_schedule{96, 1408, 1, true});
-  CHECK(pick_shared_schedule(1409, 80, true) == shared_schedule{32, 1409, 1, true});
+  CHECK(pick_shared_schedule(1320, 80, true) == shared_schedule{96, 1320, 1, true});
+  CHECK(pick_shared_schedule(1321, 80, true) == shared_schedule{32, 1321, 1, true});
   CHECK(pick_shared_schedule(2112, 64, true) == shared_schedule{64, 2112, 1, true});
   CHECK(pick_shared_schedule(2113, 64, false) == shared_schedule{32, 2113, 1, false});
-  CHECK(pick_shared_schedule(512, 384, true) == shared_schedule{192, 512, 1, true});
+  // A processor has no part of a thread block: of ten warps it runs three, so 400 would take two turns.
+  CHECK(pick_shared_schedule(396, 640, true) == shared_schedule{320, 396, 1, true});
+  CHECK(pick_shared_schedule(400, 640, true) == shared_schedule{224, 400, 1, true});
+  CHECK(pick_shared_schedule(700, 384, true) == shared_schedule{160, 700, 1, true});
+  CHECK(pick_shared_schedule(800, 384, true) == shared_schedule{128, 800, 1, true});
+  // Four of six warps, and one of the next launch; four of seven.
+  CHECK(pick_shared_schedule(512, 384, true) == shared_schedule{224, 512, 1, true});
+  CHECK(pick_shared_schedule(256, 640, true) == shared_schedule{352, 256, 1, true});
+  CHECK(pick_shared_schedule(1200, 64, true) == shared_schedule{96, 1200, 1, true});
+}
+
+TEST_CASE("shared schedules: a warp more leaves no room for the next launch", "[schedule]") {
+  int more = 0;
+  for (int warps = 1; warps <= 16; ++warps) {
+    for (std::int64_t blocks = 1; blocks <= 5000; ++blocks) {
+      for (const int parts : {1, 3}) {
+        const shared_schedule s = {32 * warps, blocks, parts, true}, filled = fill_processors(s);
+        const std::int64_t all = blocks * parts;
+        REQUIRE((filled.blocks == blocks && filled.parts == parts && filled.programmatic));
+        if (filled.threads == s.threads) continue;
+        ++more;
+        INFO(to_string(s));
+        REQUIRE((filled.threads == s.threads + 32 && filled.threads <= 512));
+        REQUIRE(all <= 132 * (32 / (warps + 1)));     // all at once
+        REQUIRE(all > 132 * (32 / (warps + 1) - 1));  // and each processor has as many as it has room for
+        REQUIRE(fill_processors(filled).threads == filled.threads);
+      }
+    }
+  }
+  CHECK(more > 500);
+  CHECK(fill_processors({256, 384, 1, true}) == shared_schedule{288, 384, 1, true});
+  CHECK(fill_processors({256, 128, 3, true}) == shared_schedule{288, 128, 3, true});
+  CHECK(fill_processors({256, 397, 1, true}) == shared_schedule{256, 397, 1, true});
+  CHECK(fill_processors({256, 264, 1, true}) == shared_schedule{256, 264, 1, true});
+  CHECK(fill_processors({32, 4000, 1, true}) == shared_schedule{32, 4000, 1, true});
 }
 
 TEST_CASE("divided schedules: a thread for each piece, and room for all of them", "[schedule]") {

@@ -66,6 +66,17 @@ constexpr bool has_room_at_once(std::int64_t items, std::int64_t threads) {
   return warps <= shared_most_warps && items <= shared_processors * (shared_resident_warps / warps);
 }
 
+// A warp more, without work, if then a processor has no room for one thread block more: that would be the next launch's, and
+// take turns from those that work. Up to 14% of kv_append's time; 6% of 256 tokens of 64 heads of q and 8 of k and v.
+constexpr shared_schedule fill_processors(shared_schedule s) {
+  const std::int64_t blocks = s.blocks * s.parts, warps = s.threads / 32;
+  const std::int64_t a_processor = blocks / shared_processors + (blocks % shared_processors != 0 ? 1 : 0);
+  if (warps < 2 || warps >= shared_most_warps) return s;
+  if (shared_resident_warps / warps > a_processor && shared_resident_warps / (warps + 1) == a_processor)
+    s.threads += 32;
+  return s;
+}
+
 // `threads`: what an item has work for at once. With no more items than an H100 has processors each gets what it can use
 // and a warp more: without work, it runs ahead of those that wait for data, which are faster for it (0.1 of 3.7 us,
 // kv_append of 64 tokens of K and V with digests). More items get as many warps as leave room for all of them at once, in
@@ -80,12 +91,14 @@ constexpr shared_schedule pick_shared_schedule(std::int64_t items, std::int64_t 
   if (items <= processors) {
     s.threads = wanted > 32 * (most_warps - 1) ? 32 * most_warps : static_cast<int>(wanted + 31) / 32 * 32 + 32;
   } else {
-    const std::int64_t room = processors * shared_resident_warps / items, least = wanted > 128 ? 2 : 1;
+    const std::int64_t a_processor = items / processors + (items % processors != 0 ? 1 : 0);
+    const std::int64_t room = shared_resident_warps / a_processor, least = wanted > 128 ? 2 : 1;
     const std::int64_t warps = room < least ? least : room < most_warps ? room : most_warps;
     std::int64_t rounds = (wanted + 32 * warps - 1) / (32 * warps);
     if (rounds == 2 && wanted > 64 && wanted <= 96) rounds = 3;  // of one warp: a second one would have little to do
     const std::int64_t in_round = (wanted + rounds - 1) / rounds;
     s.threads = static_cast<int>(in_round + 31) / 32 * 32;
+    s = fill_processors(s);
   }
   return s;
 }
