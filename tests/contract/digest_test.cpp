@@ -243,7 +243,8 @@ TEST_CASE("digest: changes at the corners of parallelograms and cubes show", "[c
   };
   std::int64_t missed_corners = 0, missed_rows = 0, missed_cubes = 0;
   for (int round = 0; round < 400000; ++round) {
-    const auto& [u, v] = values[g.below(std::size(values))];
+    const auto& pair = values[g.below(std::size(values))];
+    const std::uint64_t u = pair[0], v = pair[1];
     const auto index = static_cast<std::uint64_t>(g.below(1 << 24));
     const std::uint64_t step[] = {steps[g.below(std::size(steps))], steps[g.below(std::size(steps))],
                                   steps[g.below(std::size(steps))]};
