@@ -55,10 +55,10 @@ namespace launch = bi::launch_detail;
                                                          const sample_schedule&, cuda_stream);                        \
   template status launch::launch_verify<c::sample_draft>(const bi::verify_args<T>&, const sample_schedule&,           \
                                                          const flat_schedule&, cuda_stream);                          \
-  template status launch::launch_digest_kv<c::digest_words_draft>(const bi::digest_kv_args<T>&,                      \
-                                                                   const digest_schedule&, cuda_stream)
+  template status launch::launch_digest_kv<c::digest_words_draft>(const bi::digest_kv_args<T>&,                       \
+                                                                  const digest_schedule&, cuda_stream)
 
 FORCED_TOKENS_OF(bi::bf16);
 FORCED_TOKENS_OF(float);
 template status launch::launch_digest_rows<c::digest_words_draft>(const bi::digest_rows_args&, const digest_schedule&,
-                                                                   cuda_stream);
+                                                                  cuda_stream);
