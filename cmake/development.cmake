@@ -5,6 +5,7 @@
 
 set(BI_CUDA AUTO CACHE STRING "Build what needs nvcc: AUTO (where it is found), ON or OFF")
 set_property(CACHE BI_CUDA PROPERTY STRINGS AUTO ON OFF)
+option(BI_QUICK_BUILD "Compile what only a GPU runs unoptimised, but for the tests' kernels: for machines without one" OFF)
 option(BI_WERROR "Treat warnings in bi's own targets as errors" OFF)
 
 # Single-configuration generators build nothing optimised unless told to.

@@ -1,6 +1,16 @@
 # SPDX-FileCopyrightText: The bi authors
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+# bi_on_gpu(target): a target that only a GPU runs. Where there is none, all that is asked of it is that it compiles.
+function(bi_on_gpu target)
+  if(BI_QUICK_BUILD)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-O0>")
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+      target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--Ofast-compile=max>")
+    endif()
+  endif()
+endfunction()
+
 # bi_strict(target): the warnings that bi's own targets are held to.
 function(bi_strict target)
   target_compile_options(

@@ -166,8 +166,12 @@ status attention_walk_shares(kernel::attention_split_params<T>& p, const schedul
     if (found) {
       constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
       constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
-      static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
+      // 128 KB under way a processor keep memory busy; what a longer ring asks for makes every other read wait longer.
+      constexpr int slots = kernel::attention_leaves_least_slots * 128 / HeadDim;
+      static_assert(slots >= kernel::attention_leaves_least_slots && slots <= most, "a leaf fits the rings");
+      schedule::attention_schedule with_slots = s;
+      if (s.stages == 0) with_slots.stages = slots;
+      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, with_slots, most, bytes, stream);
     }
   }
   constexpr int row_warps = most_row_warps<HeadDim>;

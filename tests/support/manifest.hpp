@@ -261,7 +261,7 @@ inline std::vector<bi::schedule::attention_schedule> attention_schedules(std::in
   for (const std::int64_t limit : grids()) {
     const std::int64_t blocks = std::min(limit, bi::schedule::attention_split_most_blocks);
     for (const int row_warps : {1, head_dim == 256 ? 2 : 4}) {
-      for (const int stages : {0, row_warps == 1 && head_dim <= 128 ? 4 : 2}) {
+      for (const int stages : {0, row_warps > 1 || head_dim > 128 ? 2 : head_dim > 64 ? 6 : 4}) {
         if (packed > 16 * row_warps) continue;
         all.push_back({row_warps, true, blocks, bi::schedule::attention_kernel::split, stages});
         if (stages == 0) all.push_back({row_warps, true, blocks, bi::schedule::attention_kernel::split, 0, 0, true});

@@ -125,7 +125,7 @@ class attention_fold_row {
     const int sections = memory_.sections[warp_] - round * team_;
     for (int turn = 0; turn < team_ && turn < sections; ++turn) {
       if (turn == turn_) take_turn();
-      if (team_ > 1) Threads::meet();
+      if (turn + 1 < team_ && turn + 1 < sections) Threads::meet();
     }
     return sections > team_;
   }
@@ -258,6 +258,7 @@ BI_D void attention_fold_units(const attention_fold_params<T>& p, attention_fold
     records = sure;
     if (!has) return;
     const bool more = row.fold(round);
+    if (!more && p.one_each) return;  // the next call's kernel waits
     round = more ? round + 1 : 0;
     Threads::meet();  // all have left what memory says of the round
     if (!more) unit = after(unit);

@@ -106,16 +106,21 @@ class attention_fold_list {
       total_ += memory_.sums[w];
     }
   }
-  // Whether the thread would read the same again.
+  // Whether a part of what the threads have read, of each another one, is still so. The words of all records are dealt out anew: nearly
+  // always a thread asks for one, and for the lengths of one record, and waits for all of it at once.
   BI_D bool is_same() const {
-    if (thread_ >= p_.records()) return true;
-    const attention_lengths now = read_lengths();
-    const auto* const words = reinterpret_cast<const longlong2*>(memory_.cuts + thread_);
-    bool same = exists(now) == (units_ > 0);
-#pragma unroll
-    for (int i = 0; i < record_words; ++i) {
-      const longlong2 word = device::load_l2(record() + i);
-      same = same && word.x == words[i].x && word.y == words[i].y;
+    const auto* const from = reinterpret_cast<const longlong2*>(p_.partials.cuts);
+    const auto* const read = reinterpret_cast<const longlong2*>(memory_.cuts);
+    const int words = static_cast<int>(p_.records()) * record_words;
+    longlong2 word = {};
+    if (thread_ < words) word = device::load_l2(from + thread_);
+    const bool has_record = thread_ < p_.records();
+    const attention_lengths now = has_record ? read_lengths() : attention_lengths{};
+    bool same = thread_ >= words || equals(word, read[thread_]);
+    if (has_record) same = same && exists(now) == (units_ > 0);
+#pragma unroll 1
+    for (int i = thread_ + attention_fold_threads; i < words; i += attention_fold_threads) {
+      same = same && equals(device::load_l2(from + i), read[i]);
     }
     return same;
   }
@@ -134,6 +139,7 @@ class attention_fold_list {
   static constexpr int record_words = sizeof(device::attention_cut) / sizeof(longlong2);
   static_assert(sizeof(device::attention_cut) % sizeof(longlong2) == 0, "read 16 bytes at a time");
 
+  BI_D static bool equals(const longlong2& a, const longlong2& b) { return a.x == b.x && a.y == b.y; }
   BI_D const longlong2* record() const { return reinterpret_cast<const longlong2*>(p_.partials.cuts + thread_); }
 
   // By item there is a record of each, though the kernel before wrote none of an item without rows: what is there then is

@@ -80,7 +80,9 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   device::attention_walk walk;
   const bool alone = p.a.batch.requests <= attention_share_requests && attention_leaves_guess(p.a);
   if (!(copies && alone)) {
-    device::wait_for_dependencies();
+    // One warp of a group waits for all of it, where it can: whoever waits takes turns from those that fold beside it.
+    if (!alone || thread < 32) device::wait_for_dependencies();
+    if (alone) device::named_barrier(4, shape::score_threads + shape::value_threads);
     attention_share_start<Contract>(p.a, memory.share, walk);
     if (walk.run.count == 0) {
       if (thread == 0 && !p.partials.by_item) p.partials.cuts[blockIdx.x].request = -1;

@@ -181,7 +181,8 @@ class attention_leaves_source {
         attention_leaves_prefetch_tile<HeadDim>(p_.v, memory_.v_offset + t * tile, lane_);
       });
     }
-    device::wait_for_dependencies();
+    if (Share::one_run || warp_ == 0) device::wait_for_dependencies();  // a cluster has no fold beside it
+    if (!Share::one_run) meet();
     const auto now = share_.read();
     bool same = guessed && now.equals(guess);
     if (guessed) {

@@ -25,7 +25,7 @@ struct attention_schedule {
   // Thread blocks; mma, prefill: tiles are dealt out round after round, split: leaves in equal shares.
   std::int64_t blocks = 0;
   attention_kernel kernel = attention_kernel::mma;
-  int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as fit
+  int stages = 0;  // split: tiles of the ring in shared memory, 2..8, of one row warp 4..8; 0: as many as pay
   // split, one row warp: thread blocks of a cluster, 2, 4, 8 or 16, each cluster with one item of at most twice as many
   // leaves (bi/kernel/attention_clusters.cuh); 0: no clusters.
   int cluster = 0;
