@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bi/kernel/attention_mma.cuh"
@@ -246,6 +247,13 @@ TEST_CASE("attention_fold: leaves are folded in order, whatever was there before
   CHECK(try_fold<64>(many, many, 3, 5) > 6);
   CHECK(try_fold<64>(many, windows, 2, 6) > 6);
   CHECK(try_fold<64>(windows, many, 4, 7) > 6);
+  // More records than words are looked at at once; those of the call before differ in the last ones alone.
+  fold_case records = {{}, {}, 2, 1, 0, 120, true};
+  records.len.assign(70, 256 * 3), records.q_len.assign(70, 1);
+  records.len[68] = 256 * 2, records.len[69] = 256 * 5;
+  fold_case others = records;
+  std::swap(others.len[68], others.len[69]);
+  CHECK(try_fold<64>(records, others, 4, 9) > 30);
   int rows = 0;
   test::generator g(8);
   for (int round = 0; round < 40; ++round) {

@@ -52,7 +52,7 @@ constexpr int attention_cluster_bytes(int slots) {
 // The part of its cluster's item that a block has.
 template <class Contract, class T>
 struct attention_item_share {
-  static constexpr bool one_run = true;
+  static constexpr bool one_run = true, one_waits = false;
   const attention_params<T>& p;
   int blocks, rank;
   std::int64_t request, head;

@@ -36,6 +36,7 @@ inline constexpr int attention_fold_most_records = attention_fold_threads;  // o
 
 struct attention_fold_memory {
   device::attention_cut cuts[attention_fold_most_records];
+  attention_lengths lengths[attention_fold_most_records];  // of the records' requests
   // Of each warp's section: where partial results lie, see attention_fold_row, and what they are folded by; l times b.
   alignas(16) std::uint32_t at[attention_fold_warps][attention_fold_section];
   alignas(16) float a[attention_fold_warps][attention_fold_section];
@@ -91,6 +92,7 @@ class attention_fold_list {
     units_ = 0;
     if (thread_ < p_.records()) {
       const attention_lengths now = read_lengths();
+      if constexpr (!Threads::takes) memory_.lengths[thread_] = now;
       auto* const words = reinterpret_cast<longlong2*>(memory_.cuts + thread_);
 #pragma unroll
       for (int i = 0; i < record_words; ++i) words[i] = device::load_l2(record() + i);
@@ -106,18 +108,29 @@ class attention_fold_list {
       total_ += memory_.sums[w];
     }
   }
-  // Whether a part of what the threads have read, of each another one, is still so. The words of all records are dealt out anew: nearly
-  // always a thread asks for one, and for the lengths of one record, and waits for all of it at once.
+  // Whether a part of what the threads have read, of each another one, is still so.
   BI_D bool is_same() const {
+    if constexpr (Threads::takes) {  // they have no register for more than a word at once
+      if (thread_ >= p_.records()) return true;
+      const attention_lengths now = read_lengths();
+      const auto* const words = reinterpret_cast<const longlong2*>(memory_.cuts + thread_);
+      bool same = exists(now) == (units_ > 0);
+#pragma unroll
+      for (int i = 0; i < record_words; ++i) {
+        const longlong2 word = device::load_l2(record() + i);
+        same = same && equals(word, words[i]);
+      }
+      return same;
+    }
+    // The words of all records are dealt out anew: nearly always a thread asks for one, and for the lengths of one record, and waits for
+    // all of it at once.
     const auto* const from = reinterpret_cast<const longlong2*>(p_.partials.cuts);
     const auto* const read = reinterpret_cast<const longlong2*>(memory_.cuts);
     const int words = static_cast<int>(p_.records()) * record_words;
     longlong2 word = {};
     if (thread_ < words) word = device::load_l2(from + thread_);
-    const bool has_record = thread_ < p_.records();
-    const attention_lengths now = has_record ? read_lengths() : attention_lengths{};
-    bool same = thread_ >= words || equals(word, read[thread_]);
-    if (has_record) same = same && exists(now) == (units_ > 0);
+    bool same = thread_ >= p_.records() || read_lengths().equals(memory_.lengths[thread_]);
+    same = same && (thread_ >= words || equals(word, read[thread_]));
 #pragma unroll 1
     for (int i = thread_ + attention_fold_threads; i < words; i += attention_fold_threads) {
       same = same && equals(device::load_l2(from + i), read[i]);

@@ -91,7 +91,7 @@ BI_D bool attention_leaves_guess(const attention_params<T>& p) {
 // How a warp by itself finds the block's share of all leaves.
 template <class Contract, class T>
 struct attention_listed_share {
-  static constexpr bool one_run = false;
+  static constexpr bool one_run = false, one_waits = true;
   const attention_params<T>& p;
   int lane;
 
@@ -181,8 +181,8 @@ class attention_leaves_source {
         attention_leaves_prefetch_tile<HeadDim>(p_.v, memory_.v_offset + t * tile, lane_);
       });
     }
-    if (Share::one_run || warp_ == 0) device::wait_for_dependencies();  // a cluster has no fold beside it
-    if (!Share::one_run) meet();
+    if (!Share::one_waits || warp_ == 0) device::wait_for_dependencies();
+    if (Share::one_waits) meet();
     const auto now = share_.read();
     bool same = guessed && now.equals(guess);
     if (guessed) {

@@ -92,7 +92,7 @@ constexpr int attention_relay_bytes(int slots) {
 // How a warp by itself finds what the block has.
 template <class Contract, class T, int HeadDim>
 struct attention_relay_share {
-  static constexpr bool one_run = false;
+  static constexpr bool one_run = false, one_waits = false;
   const attention_relay_params<T>& p;
   int lane;
 
