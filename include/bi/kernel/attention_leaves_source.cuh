@@ -88,7 +88,7 @@ BI_D bool attention_leaves_guess(const attention_params<T>& p) {
   return p.view.form == device::view_form::table && p.k_aligned;
 }
 
-// How a warp by itself finds the block's share of all leaves.
+// How a warp by itself finds the block's share of all leaves. one_waits: for the kernels before, the first warp for the others.
 template <class Contract, class T>
 struct attention_listed_share {
   static constexpr bool one_run = false, one_waits = true;
