@@ -29,6 +29,11 @@ if(BI_CUDA)
     message(FATAL_ERROR "BI_CUDA=${BI_CUDA}, and no working nvcc was found. Set CUDACXX to its path, or use BI_CUDA=OFF.")
   endif()
 endif()
+# How a quick build compiles kernels, if nvcc can.
+set(BI_QUICK_KERNELS "")
+if(BI_QUICK_BUILD AND BI_HAVE_CUDA AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  set(BI_QUICK_KERNELS "$<$<COMPILE_LANGUAGE:CUDA>:--Ofast-compile=max>")
+endif()
 message(STATUS "bi ${PROJECT_VERSION}, CUDA: ${BI_HAVE_CUDA}")
 
 set(CMAKE_CXX_EXTENSIONS OFF)

@@ -4,10 +4,7 @@
 # bi_on_gpu(target): a target that only a GPU runs. Where there is none, all that is asked of it is that it compiles.
 function(bi_on_gpu target)
   if(BI_QUICK_BUILD)
-    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-O0>")
-    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
-      target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--Ofast-compile=max>")
-    endif()
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-O0>" ${BI_QUICK_KERNELS})
   endif()
 endfunction()
 

@@ -47,7 +47,7 @@ status attention_queue(const attention_args<T>& a, const schedule::attention_sch
   constexpr auto bytes = kernel::attention_queue_bytes<Contract, HeadDim>;
   constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
   static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-  status st = take_stages(p.split, s.stages, kernel::attention_leaves_least_slots, most);
+  status st = take_stages(p.split, s.stages, kernel::attention_leaves_least_slots, most, most);
   if (!st) return st;
   launch_shape make;
   make.grid.x = 1;

@@ -64,7 +64,8 @@ status attention_relay(const attention_args<T>& a, const schedule::attention_sch
   p.shape.least = s.least_leaves;
   constexpr int most = most_relay_stages<Contract, HeadDim>;
   static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-  if (const status st = take_stages(p.split, s.stages, kernel::attention_leaves_least_slots, most); !st) return st;
+  if (const status st = take_stages(p.split, s.stages, kernel::attention_leaves_least_slots, most, most); !st)
+    return st;
   launch_shape shape = relay_shape<Contract, HeadDim, T>(p.shape.clusters, s.cluster, p.split.stages);
   const auto relay = kernel::attention_relay_kernel<Contract, T, HeadDim>;
   if (const status st = launch("attention", relay, shape, p, stream); !st) return st;

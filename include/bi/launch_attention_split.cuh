@@ -120,10 +120,10 @@ constexpr int longest_ring(int most, std::int64_t shared_limit, const Bytes& byt
 // H100's; what is picked runs on devices that have no less.
 inline constexpr std::int64_t split_shared_limit = 227 * 1024;
 
-// The stages asked for, or with 0 as many as there can be; p has them then.
+// The stages asked for, or with 0 the usual number; p has them then.
 template <class T>
-status take_stages(kernel::attention_split_params<T>& p, int asked, int least, int most) {
-  p.stages = asked != 0 ? asked : most;
+status take_stages(kernel::attention_split_params<T>& p, int asked, int least, int most, int usual) {
+  p.stages = asked != 0 ? asked : usual;
   checker c("attention");
   c.supported("schedule.stages", p.stages, least <= p.stages && p.stages <= most, "what the kernel's rings can have");
   return c.result();
@@ -142,8 +142,9 @@ status find_leaves_code(void (*kernel)(Params), bool& found) {
 // A ring of attention_leaves.cuh, of attention_clusters.cuh, and the launch.
 template <class T, class Bytes>
 status launch_leaves(void (*kernel)(kernel::attention_split_params<T>), kernel::attention_split_params<T>& p,
-                     const schedule::attention_schedule& s, int most, const Bytes& bytes, cuda_stream stream) {
-  if (const status st = take_stages(p, s.stages, kernel::attention_leaves_least_slots, most); !st) return st;
+                     const schedule::attention_schedule& s, int most, int usual, const Bytes& bytes,
+                     cuda_stream stream) {
+  if (const status st = take_stages(p, s.stages, kernel::attention_leaves_least_slots, most, usual); !st) return st;
   launch_shape grid;
   grid.grid.x = static_cast<unsigned>(s.blocks);
   grid.block.x = kernel::attention_leaves_threads;
@@ -167,17 +168,15 @@ status attention_walk_shares(kernel::attention_split_params<T>& p, const schedul
       constexpr auto bytes = kernel::attention_leaves_bytes<Contract, HeadDim>;
       constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
       // 128 KB under way a processor keep memory busy; what a longer ring asks for makes every other read wait longer.
-      constexpr int slots = kernel::attention_leaves_least_slots * 128 / HeadDim;
-      static_assert(slots >= kernel::attention_leaves_least_slots && slots <= most, "a leaf fits the rings");
-      schedule::attention_schedule with_slots = s;
-      if (s.stages == 0) with_slots.stages = slots;
-      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, with_slots, most, bytes, stream);
+      constexpr int usual = kernel::attention_leaves_least_slots * 128 / HeadDim;
+      static_assert(usual >= kernel::attention_leaves_least_slots && usual <= most, "a leaf fits the rings");
+      return launch_leaves(kernel::attention_leaves_kernel<Contract, T, HeadDim>, p, s, most, usual, bytes, stream);
     }
   }
   constexpr int row_warps = most_row_warps<HeadDim>;
   constexpr auto bytes = kernel::attention_split_bytes<T, HeadDim, row_warps>;
   constexpr int most = longest_ring(kernel::attention_split_max_stages, split_shared_limit, bytes);
-  if (const status st = take_stages(p, s.stages, 2, most); !st) return st;
+  if (const status st = take_stages(p, s.stages, 2, most, most); !st) return st;
   launch_shape grid;
   grid.grid.x = static_cast<unsigned>(s.blocks);
   grid.block.x = kernel::attention_split_shape<HeadDim, row_warps>::threads;
@@ -204,7 +203,7 @@ status attention_clusters(const attention_args<T>& a, const schedule::attention_
   constexpr auto bytes = kernel::attention_cluster_bytes<Contract, HeadDim>;
   constexpr int most = longest_ring(kernel::attention_leaves_most_slots, split_shared_limit, bytes);
   static_assert(most >= kernel::attention_leaves_least_slots, "a leaf fits the rings");
-  return launch_leaves(kernel::attention_clusters_kernel<Contract, T, HeadDim>, p, s, most, bytes, stream);
+  return launch_leaves(kernel::attention_clusters_kernel<Contract, T, HeadDim>, p, s, most, most, bytes, stream);
 }
 
 // The kernel that folds what was cut, of so many records; `blocks`: of the kernel before.
